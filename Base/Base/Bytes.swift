@@ -1,0 +1,57 @@
+/// A counted, immutable run of bytes: one tail allocation, shared by every queue it stands in.
+///
+/// Written once while it is made (`init(count:_:)`), patched at most before it is shared, then only
+/// read. Copying the value is a retain.
+public struct Bytes: @unchecked Sendable {
+  @usableFromInline final class Storage: ManagedBuffer<Int, UInt8> {}
+  @usableFromInline let storage: Storage
+
+  /// Allocates `count` bytes and lets `fill` write all of them.
+  @inlinable public init(count: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
+    let made = Storage.create(minimumCapacity: count) { _ in count }
+    storage = unsafeDowncast(made, to: Storage.self)
+    try fill(UnsafeMutableRawBufferPointer(start: base, count: count))
+  }
+
+  @inlinable public init(_ bytes: UnsafeRawBufferPointer) {
+    self.init(count: bytes.count) { $0.copyMemory(from: bytes) }
+  }
+
+  @inlinable public init(_ bytes: [UInt8]) {
+    self = bytes.withUnsafeBytes { Bytes($0) }
+  }
+
+  public static let empty = Bytes([])
+
+  @inlinable public var count: Int { storage.header }
+
+  @inlinable public var base: UnsafeMutableRawPointer {
+    storage.withUnsafeMutablePointerToElements { UnsafeMutableRawPointer($0) }
+  }
+
+  /// Borrows the bytes. The pointer dies with the closure.
+  @inlinable public func withUnsafeBytes<R, E: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
+    try body(UnsafeRawBufferPointer(start: base, count: count))
+  }
+
+  /// Overwrites eight bytes, big-endian. Only before the value is shared between threads.
+  @inlinable public func patch(_ value: UInt64, at offset: Int) {
+    precondition(offset >= 0 && offset &+ 8 <= count, "patch outside the buffer")
+    base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: UInt64.self)
+  }
+
+  @inlinable public func array(_ range: Range<Int>? = nil) -> [UInt8] {
+    let r = range ?? 0..<count
+    precondition(r.lowerBound >= 0 && r.upperBound <= count, "range outside the buffer")
+    return [UInt8](UnsafeRawBufferPointer(start: base + r.lowerBound, count: r.count))
+  }
+}
+
+extension Bytes: Equatable {
+  public static func == (a: Bytes, b: Bytes) -> Bool {
+    a.count == b.count
+      && a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
+  }
+}

@@ -1,0 +1,105 @@
+/// Every bound of the node: unit, reason, and what happens when it is hit. Settings may lower or raise
+/// those marked "default"; the rest are part of the format or protect the process.
+public enum Limits {
+  // MARK: names
+  /// UTF-8 bytes of a channel name; longer names are refused (`bad_channel_name`).
+  public static let channelNameBytes = 256
+  /// Slots are the top bits of a channel or tenant id: 4,096.
+  public static let slotBits = 12
+
+  // MARK: messages
+  /// Bytes of one gRPC message in either direction: tonic's default. Larger: RESOURCE_EXHAUSTED.
+  public static let messageBytes = 4 << 20
+  /// Bytes appended to a payload for a Skytale subscriber: the sequence, u64 big-endian.
+  public static let suffixBytes = 8
+
+  // MARK: HTTP
+  /// Bytes of an HTTP/1.1 request head; more: 431 and close.
+  public static let http1HeadBytes = 16 << 10
+  /// Header fields of one request; more: 431 and close.
+  public static let headerFields = 100
+  /// Bytes of an HTTP request body on the token API; more: 413 and close.
+  public static let httpBodyBytes = 1 << 20
+  /// Seconds to receive a whole request head or TLS handshake; then the connection is cut.
+  public static let headTimeoutSeconds = 10
+  /// Seconds an idle keep-alive HTTP/1.1 connection is kept.
+  public static let idleHttpSeconds = 60
+  /// Header list of one HTTP/2 request in bytes (SETTINGS_MAX_HEADER_LIST_SIZE).
+  public static let headerListBytes = 16 << 10
+  /// Streams one HTTP/2 connection may hold open.
+  public static let streamsPerConnection = 1_000
+  /// Stream resets a client may cause in a second before the connection is cut (rapid reset).
+  public static let resetsPerSecond = 200
+  /// Seconds between server keepalive PINGs on an idle HTTP/2 connection, and how long to wait for the answer.
+  public static let keepaliveSeconds = 60
+  public static let keepaliveTimeoutSeconds = 20
+  /// Seconds from SIGTERM or GOAWAY to the end of the last stream.
+  public static let drainSeconds = 8
+
+  // MARK: flow
+  /// HTTP/2 windows we grant: bytes per stream and per connection.
+  public static let streamWindowBytes = 1 << 20
+  public static let connectionWindowBytes = 4 << 20
+  /// Bytes queued on a connection before its streams stop being filled.
+  public static let connectionQueueBytes = 256 << 10
+  /// Bytes one shard may have on the way to one session before it must ask for more (credit).
+  public static let sessionCreditBytes = 512 << 10
+  /// Bytes of recent messages a channel keeps in memory for its cursors (default); beyond: the archive.
+  public static let channelTailBytes = 1 << 20
+  /// Bytes of tails of one shard in all; over it the least recently used channels drop theirs.
+  public static let shardTailBytes = 256 << 20
+  /// Bytes of one read from the archive for a cursor.
+  public static let archiveReadBytes = 256 << 10
+  /// Bytes queued for a subscriber of an unarchived channel; beyond: disconnect.
+  public static let unarchivedQueueBytes = 4 << 20
+  /// Bytes of publishes a shard holds while the disk is slow; beyond, publishers are paused.
+  public static let shardPendingBytes = 64 << 20
+  /// Bytes of publishes one stream may have in hand; beyond, the stream is paused.
+  public static let sessionPendingBytes = 2 << 20
+  /// Seconds publishes are held for disk trouble before the stream ends with UNAVAILABLE.
+  public static let publishHoldSeconds = 10
+  /// Seconds a subscriber may take no byte before it is disconnected (default; `stall_timeout`).
+  public static let stallSeconds = 600
+
+  // MARK: archive
+  /// Messages and payload bytes of one record: what one commit window may hold.
+  public static let recordMessages = 1_024
+  public static let recordBytes = 4 << 20
+  /// Commits in flight per shard: one writes while the next gathers.
+  public static let commitsInFlight = 2
+  /// Winning commits kept in memory per channel; an older epoch is refused as stale.
+  public static let commitsPerChannel = 65_536
+  /// Recent (producer sequence -> sequence) answers kept per producer; older retries are looked up.
+  public static let producerWindow = 4_096
+  /// Producers kept in memory per channel.
+  public static let producersPerChannel = 1_024
+  /// Free bytes on the data volume below which new messages are refused (default; `disk.min_free`).
+  public static let diskMinFreeBytes = 256 << 20
+
+  // MARK: replay
+  /// Seconds back from now in which the oldest commit is looked for (default; `replay.window`).
+  public static let replayWindowSeconds = 600
+  /// Messages per pace interval, and the interval in milliseconds: the Skytale SDK drops what overflows 64.
+  public static let replayBurst = 50
+  public static let replayIntervalMilliseconds = 50
+  /// Messages a replay may hold: from the oldest commit with at most this many behind it, at least from the newest commit.
+  public static let replayMessages = 3_000
+
+  // MARK: tokens
+  public static let jwtSeconds = 300
+  public static let jwtMaxSeconds = 30 * 86_400
+  public static let inviteMaxUses = 10_000
+  public static let inviteMaxSeconds = 30 * 86_400
+  /// Bytes of a key package or welcome, decoded.
+  public static let keyPackageBytes = 64 << 10
+  public static let welcomeBytes = 512 << 10
+  /// Join requests waiting per channel; more: `conflict`.
+  public static let pendingPerChannel = 1_024
+  /// Seconds a served join request is hidden from other polls, and seconds after the joiner's last poll until it expires.
+  public static let pendingLeaseSeconds = 5
+  public static let pendingExpirySeconds = 120
+  /// Keys, open invites and channels of one tenant.
+  public static let keysPerTenant = 1_000
+  public static let invitesPerTenant = 100_000
+  public static let channelsPerTenant = 1_000_000
+}

@@ -1,0 +1,23 @@
+#pragma once
+// What Swift's Glibc module does not show (epoll, accept4, eventfd, statx) or cannot import
+// (function-like macros, variadics). Nothing here decides anything.
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include <stddef.h>
+#include <stdint.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+int sys_epoll_create(void);
+/// op is EPOLL_CTL_*; data comes back in the event. Returns 0 or -1 with errno.
+int sys_epoll_ctl(int ep, int op, int fd, uint32_t events, uint64_t data);
+static inline uint64_t sys_event_data(const struct epoll_event *e) { return e->data.u64; }
+static inline uint32_t sys_event_mask(const struct epoll_event *e) { return e->events; }
+int sys_eventfd(void);
+
+/// Monotonic and wall clocks in nanoseconds.
+int64_t sys_monotonic_ns(void);
+int64_t sys_wall_ns(void);

@@ -1,0 +1,128 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Settings for every room. `strict` adds the memory-safety check: all rooms but the adapters.
+let common: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .treatAllWarnings(as: .error),
+  .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
+]
+let strict: [SwiftSetting] = common  // + [.strictMemorySafety()]
+
+/// A room: pure or cold code that never touches a C library.
+func room(_ name: String, _ path: String, _ needs: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: needs, path: path, swiftSettings: strict)
+}
+
+/// An adapter: the only kind of room that imports a C library.
+func adapter(_ name: String, _ path: String, _ needs: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: needs, path: path, swiftSettings: common)
+}
+
+func program(_ name: String, _ path: String, _ needs: [Target.Dependency]) -> Target {
+  .executableTarget(name: name, dependencies: needs, path: path, swiftSettings: common)
+}
+
+func suite(_ name: String, _ needs: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: needs, path: "Tests/\(name)", swiftSettings: common)
+}
+
+let package = Package(
+  name: "posthouse",
+  products: [
+    .executable(name: "posthoused", targets: ["posthoused"]),
+    .executable(name: "posthouse", targets: ["posthouse"]),
+    .executable(name: "protoc-gen-posthouse", targets: ["protogen"]),
+    .executable(name: "simulate", targets: ["simulate"]),
+    .executable(name: "bench", targets: ["bench"]),
+    .executable(name: "grpcpeer", targets: ["grpcpeer"]),
+  ],
+  targets: [
+    // Clib: module maps and shims, the reason beside every line there.
+    .target(name: "CSys", path: "Clib/CSys"),
+    .systemLibrary(
+      name: "CDigest", path: "Clib/CDigest", providers: [.apt(["libxxhash-dev", "libisal-dev"])]),
+    .systemLibrary(
+      name: "COpenSSL", path: "Clib/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(
+      name: "CNghttp2", path: "Clib/CNghttp2", pkgConfig: "libnghttp2",
+      providers: [.apt(["libnghttp2-dev"])]),
+    .systemLibrary(
+      name: "CRocksDB", path: "Clib/CRocksDB", pkgConfig: "rocksdb",
+      providers: [.apt(["librocksdb-dev"])]),
+    .target(name: "CToml", path: "Clib/CToml", cxxSettings: [.unsafeFlags(["-std=c++17"])]),
+
+    // Base: the words every room uses.
+    room("Base", "Base/Base"),
+    adapter("Digest", "Base/Digest", ["Base", "CDigest", "COpenSSL"]),
+    adapter("Crypto", "Base/Crypto", ["Base", "Digest", "COpenSSL"]),
+    adapter("Report", "Base/Report", ["Base", "CSys"]),
+    adapter("Settings", "Base/Settings", ["Base", "CToml"]),
+    adapter("Store", "Base/Store", ["Base", "Digest", "Report", "CRocksDB", "CSys"]),
+
+    // Proto: the wire.
+    room("Codec", "Proto/Codec", ["Base"]),
+    room("Messages", "Proto/Messages", ["Base", "Codec"]),
+    program("protogen", "Proto/protogen", ["Base", "Codec"]),
+
+    // Transport: bytes in, calls out.
+    adapter("Loop", "Transport/Loop", ["Base", "Report", "CSys"]),
+    adapter("Tls", "Transport/Tls", ["Base", "Loop", "COpenSSL"]),
+    adapter("Http", "Transport/Http", ["Base", "Report", "Loop", "Tls", "CNghttp2", "CSys"]),
+    room("Grpc", "Transport/Grpc", ["Base", "Codec", "Report", "Loop", "Http"]),
+
+    // Node: the engines decide, the relay hosts them.
+    room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
+    room("Token", "Node/Token", ["Base", "Digest", "Codec"]),
+    room(
+      "Relay", "Node/Relay",
+      [
+        "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop", "Tls",
+        "Http", "Grpc", "Engine", "Token",
+      ]),
+    program("posthoused", "Node/posthoused", ["Base", "Report", "Settings", "Relay"]),
+
+    // Admin: what operators type.
+    room(
+      "Control", "Admin/Control",
+      [
+        "Base", "Crypto", "Report", "Settings", "Codec", "Messages", "Loop", "Http", "Grpc", "Store",
+        "Engine", "Token", "Relay",
+      ]),
+    program("posthouse", "Admin/posthouse", ["Base", "Settings", "Control"]),
+
+    // Tests: suites, and the programs that prove promises.
+    adapter(
+      "TestKit", "Tests/TestKit",
+      ["Base", "Digest", "Crypto", "Report", "Store", "Codec", "Messages", "Engine", "Token", "CSys"]),
+    suite("BaseTests", ["Base", "Digest", "Crypto", "Report", "Settings"]),
+    suite("ProtoTests", ["Base", "Codec", "Messages", "TestKit"]),
+    suite("TransportTests", ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
+    suite("StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit"]),
+    suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
+    suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),
+    suite(
+      "RelayTests",
+      [
+        "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop", "Tls",
+        "Http", "Grpc", "Engine", "Token", "Relay", "TestKit",
+      ]),
+    suite("AdminTests", ["Base", "Settings", "Control", "TestKit"]),
+    suite("HouseTests", ["Base"]),
+    program("simulate", "Tests/simulate", ["Base", "Digest", "Codec", "Engine", "Token", "TestKit"]),
+    program(
+      "bench", "Tests/bench",
+      ["Base", "Report", "Codec", "Messages", "Loop", "Http", "Grpc", "CSys"]),
+    program(
+      "grpcpeer", "Tests/grpcpeer",
+      ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc"]),
+    program(
+      "fuzz", "Tests/fuzz",
+      ["Base", "Digest", "Settings", "Codec", "Messages", "Http", "Grpc", "Engine", "Token"]),
+  ],
+  swiftLanguageModes: [.v6],
+  cLanguageStandard: .gnu11,
+  cxxLanguageStandard: .cxx17
+)
