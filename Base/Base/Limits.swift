@@ -10,6 +10,8 @@ public enum Limits {
   // MARK: messages
   /// Bytes of one gRPC message in either direction: tonic's default. Larger: RESOURCE_EXHAUSTED.
   public static let messageBytes = 4 << 20
+  /// Levels of embedded messages a decoder follows, as other protobuf runtimes do; deeper: refused.
+  public static let protoDepth = 100
   /// Bytes appended to a payload for a Skytale subscriber: the sequence, u64 big-endian.
   public static let suffixBytes = 8
 
@@ -73,6 +75,18 @@ public enum Limits {
   public static let producerWindow = 4_096
   /// Producers kept in memory per channel.
   public static let producersPerChannel = 1_024
+  /// Runs of producer answers kept in memory for a whole channel; over it the oldest are looked up instead.
+  public static let producerRunsPerChannel = 65_536
+  /// Channels a shard keeps loaded (default); over it the least recently used idle ones are forgotten.
+  public static let loadedChannels = 65_536
+  /// Bytes of one write set; what is over it goes into the next.
+  public static let writeSetBytes = 16 << 20
+  /// Seconds between looks at what a loaded channel should drop (default).
+  public static let retentionSeconds = 10
+  /// Milliseconds until a failed write is tried again.
+  public static let writeRetryMilliseconds = 200
+  /// Sequences that a lagging subscriber published itself, as runs kept for no-echo; over it the oldest are forgotten.
+  public static let ownRunsPerSubscription = 4_096
   /// Free bytes on the data volume below which new messages are refused (default; `disk.min_free`).
   public static let diskMinFreeBytes = 256 << 20
 
