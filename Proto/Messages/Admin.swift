@@ -299,7 +299,7 @@ public struct AdminTenant: ProtoMessage {
   /// `tenant`, field 1. The org name.
   public var tenant: String = ""
   /// `tenant_id`, field 2. Base32 of 8 bytes.
-  public var tenantId: String = ""
+  public var tenantID: String = ""
   /// `state`, field 3. Active | suspended | deleted.
   public var state: String = ""
   /// `created_unix_ns`, field 4.
@@ -320,7 +320,7 @@ public struct AdminTenant: ProtoMessage {
   public init() {}
   public init(
     tenant: String = "",
-    tenantId: String = "",
+    tenantID: String = "",
     state: String = "",
     createdUnixNs: Int64 = 0,
     quota: AdminQuota? = nil,
@@ -330,7 +330,7 @@ public struct AdminTenant: ProtoMessage {
     bytesToday: UInt64 = 0
   ) {
     self.tenant = tenant
-    self.tenantId = tenantId
+    self.tenantID = tenantID
     self.state = state
     self.createdUnixNs = createdUnixNs
     self.quota = quota
@@ -344,7 +344,7 @@ public struct AdminTenant: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10: tenant = try r.string()
-      case 18: tenantId = try r.string()
+      case 18: tenantID = try r.string()
       case 26: state = try r.string()
       case 32: createdUnixNs = try r.int64()
       case 42:
@@ -363,7 +363,7 @@ public struct AdminTenant: ProtoMessage {
   public var encodedSize: Int {
     var n = 0
     if !tenant.isEmpty { n &+= 1 &+ WireSize.string(tenant) }
-    if !tenantId.isEmpty { n &+= 1 &+ WireSize.string(tenantId) }
+    if !tenantID.isEmpty { n &+= 1 &+ WireSize.string(tenantID) }
     if !state.isEmpty { n &+= 1 &+ WireSize.string(state) }
     if createdUnixNs != 0 { n &+= 1 &+ WireSize.int64(createdUnixNs) }
     if let value = quota { n &+= 1 &+ WireSize.message(value) }
@@ -379,9 +379,9 @@ public struct AdminTenant: ProtoMessage {
       w.tag(10)
       w.string(tenant)
     }
-    if !tenantId.isEmpty {
+    if !tenantID.isEmpty {
       w.tag(18)
-      w.string(tenantId)
+      w.string(tenantID)
     }
     if !state.isEmpty {
       w.tag(26)
@@ -468,7 +468,7 @@ public struct AdminCreateTenantResponse: ProtoMessage {
   /// `api_key`, field 2. Shown this once.
   public var apiKey: String = ""
   /// `key_id`, field 3.
-  public var keyId: String = ""
+  public var keyID: String = ""
 
   public static var fullName: String { "posthouse.v1.CreateTenantResponse" }
 
@@ -476,11 +476,11 @@ public struct AdminCreateTenantResponse: ProtoMessage {
   public init(
     tenant: AdminTenant? = nil,
     apiKey: String = "",
-    keyId: String = ""
+    keyID: String = ""
   ) {
     self.tenant = tenant
     self.apiKey = apiKey
-    self.keyId = keyId
+    self.keyID = keyID
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
@@ -491,7 +491,7 @@ public struct AdminCreateTenantResponse: ProtoMessage {
         try r.merge(into: &value)
         tenant = value
       case 18: apiKey = try r.string()
-      case 26: keyId = try r.string()
+      case 26: keyID = try r.string()
       default: try r.skip(tag)
       }
     }
@@ -501,7 +501,7 @@ public struct AdminCreateTenantResponse: ProtoMessage {
     var n = 0
     if let value = tenant { n &+= 1 &+ WireSize.message(value) }
     if !apiKey.isEmpty { n &+= 1 &+ WireSize.string(apiKey) }
-    if !keyId.isEmpty { n &+= 1 &+ WireSize.string(keyId) }
+    if !keyID.isEmpty { n &+= 1 &+ WireSize.string(keyID) }
     return n
   }
 
@@ -514,9 +514,9 @@ public struct AdminCreateTenantResponse: ProtoMessage {
       w.tag(18)
       w.string(apiKey)
     }
-    if !keyId.isEmpty {
+    if !keyID.isEmpty {
       w.tag(26)
-      w.string(keyId)
+      w.string(keyID)
     }
   }
 }
@@ -718,7 +718,7 @@ public struct AdminSetQuotaRequest: ProtoMessage {
 /// `posthouse.v1.Key`.
 public struct AdminKey: ProtoMessage {
   /// `key_id`, field 1.
-  public var keyId: String = ""
+  public var keyID: String = ""
   /// `tenant`, field 2.
   public var tenant: String = ""
   /// `label`, field 3.
@@ -738,7 +738,7 @@ public struct AdminKey: ProtoMessage {
 
   public init() {}
   public init(
-    keyId: String = "",
+    keyID: String = "",
     tenant: String = "",
     label: String = "",
     scopes: [String] = [],
@@ -747,7 +747,7 @@ public struct AdminKey: ProtoMessage {
     revokedUnixNs: Int64 = 0,
     lastUsedUnixNs: Int64 = 0
   ) {
-    self.keyId = keyId
+    self.keyID = keyID
     self.tenant = tenant
     self.label = label
     self.scopes = scopes
@@ -760,7 +760,7 @@ public struct AdminKey: ProtoMessage {
   public mutating func merge(from r: inout WireReader) throws(WireError) {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
-      case 10: keyId = try r.string()
+      case 10: keyID = try r.string()
       case 18: tenant = try r.string()
       case 26: label = try r.string()
       case 34: scopes.append(try r.string())
@@ -775,7 +775,7 @@ public struct AdminKey: ProtoMessage {
 
   public var encodedSize: Int {
     var n = 0
-    if !keyId.isEmpty { n &+= 1 &+ WireSize.string(keyId) }
+    if !keyID.isEmpty { n &+= 1 &+ WireSize.string(keyID) }
     if !tenant.isEmpty { n &+= 1 &+ WireSize.string(tenant) }
     if !label.isEmpty { n &+= 1 &+ WireSize.string(label) }
     for value in scopes { n &+= 1 &+ WireSize.string(value) }
@@ -787,9 +787,9 @@ public struct AdminKey: ProtoMessage {
   }
 
   public func encode(into w: inout WireWriter) {
-    if !keyId.isEmpty {
+    if !keyID.isEmpty {
       w.tag(10)
-      w.string(keyId)
+      w.string(keyID)
     }
     if !tenant.isEmpty {
       w.tag(18)
@@ -982,21 +982,21 @@ public struct AdminListKeysResponse: ProtoMessage {
 /// `posthouse.v1.RevokeKeyRequest`.
 public struct AdminRevokeKeyRequest: ProtoMessage {
   /// `key_id`, field 1.
-  public var keyId: String = ""
+  public var keyID: String = ""
 
   public static var fullName: String { "posthouse.v1.RevokeKeyRequest" }
 
   public init() {}
   public init(
-    keyId: String = ""
+    keyID: String = ""
   ) {
-    self.keyId = keyId
+    self.keyID = keyID
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
-      case 10: keyId = try r.string()
+      case 10: keyID = try r.string()
       default: try r.skip(tag)
       }
     }
@@ -1004,14 +1004,14 @@ public struct AdminRevokeKeyRequest: ProtoMessage {
 
   public var encodedSize: Int {
     var n = 0
-    if !keyId.isEmpty { n &+= 1 &+ WireSize.string(keyId) }
+    if !keyID.isEmpty { n &+= 1 &+ WireSize.string(keyID) }
     return n
   }
 
   public func encode(into w: inout WireWriter) {
-    if !keyId.isEmpty {
+    if !keyID.isEmpty {
       w.tag(10)
-      w.string(keyId)
+      w.string(keyID)
     }
   }
 }
@@ -1021,7 +1021,7 @@ public struct AdminChannel: ProtoMessage {
   /// `name`, field 1.
   public var name: String = ""
   /// `channel_id`, field 2. Hex of 16 bytes.
-  public var channelId: String = ""
+  public var channelID: String = ""
   /// `family`, field 3.
   public var family: String = ""
   /// `slot`, field 4.
@@ -1048,7 +1048,7 @@ public struct AdminChannel: ProtoMessage {
   public init() {}
   public init(
     name: String = "",
-    channelId: String = "",
+    channelID: String = "",
     family: String = "",
     slot: UInt32 = 0,
     firstSequence: UInt64 = 0,
@@ -1061,7 +1061,7 @@ public struct AdminChannel: ProtoMessage {
     state: String = ""
   ) {
     self.name = name
-    self.channelId = channelId
+    self.channelID = channelID
     self.family = family
     self.slot = slot
     self.firstSequence = firstSequence
@@ -1078,7 +1078,7 @@ public struct AdminChannel: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10: name = try r.string()
-      case 18: channelId = try r.string()
+      case 18: channelID = try r.string()
       case 26: family = try r.string()
       case 32: slot = try r.uint32()
       case 40: firstSequence = try r.uint64()
@@ -1097,7 +1097,7 @@ public struct AdminChannel: ProtoMessage {
   public var encodedSize: Int {
     var n = 0
     if !name.isEmpty { n &+= 1 &+ WireSize.string(name) }
-    if !channelId.isEmpty { n &+= 1 &+ WireSize.string(channelId) }
+    if !channelID.isEmpty { n &+= 1 &+ WireSize.string(channelID) }
     if !family.isEmpty { n &+= 1 &+ WireSize.string(family) }
     if slot != 0 { n &+= 1 &+ WireSize.uint32(slot) }
     if firstSequence != 0 { n &+= 1 &+ WireSize.uint64(firstSequence) }
@@ -1116,9 +1116,9 @@ public struct AdminChannel: ProtoMessage {
       w.tag(10)
       w.string(name)
     }
-    if !channelId.isEmpty {
+    if !channelID.isEmpty {
       w.tag(18)
-      w.string(channelId)
+      w.string(channelID)
     }
     if !family.isEmpty {
       w.tag(26)

@@ -9,7 +9,7 @@ public struct PublishRequest: ProtoMessage {
   /// `payload`, field 2. An MLS message or any ciphertext; opaque.
   public var payload: [UInt8] = []
   /// `producer_id`, field 3. 0: no retry protection.
-  public var producerId: UInt64 = 0
+  public var producerID: UInt64 = 0
   /// `producer_sequence`, field 4. 1, 2, 3, ... per producer and channel; a retry repeats its
   /// number.
   public var producerSequence: UInt64 = 0
@@ -26,7 +26,7 @@ public struct PublishRequest: ProtoMessage {
   public init(
     channel: String = "",
     payload: [UInt8] = [],
-    producerId: UInt64 = 0,
+    producerID: UInt64 = 0,
     producerSequence: UInt64 = 0,
     durability: ChannelDurability = ChannelDurability(),
     messageType: UInt32 = 0,
@@ -34,7 +34,7 @@ public struct PublishRequest: ProtoMessage {
   ) {
     self.channel = channel
     self.payload = payload
-    self.producerId = producerId
+    self.producerID = producerID
     self.producerSequence = producerSequence
     self.durability = durability
     self.messageType = messageType
@@ -46,7 +46,7 @@ public struct PublishRequest: ProtoMessage {
       switch tag {
       case 10: channel = try r.string()
       case 18: payload = try r.bytes()
-      case 24: producerId = try r.uint64()
+      case 24: producerID = try r.uint64()
       case 32: producerSequence = try r.uint64()
       case 40: durability = ChannelDurability(rawValue: try r.int32())
       case 48: messageType = try r.uint32()
@@ -60,7 +60,7 @@ public struct PublishRequest: ProtoMessage {
     var n = 0
     if !channel.isEmpty { n &+= 1 &+ WireSize.string(channel) }
     if !payload.isEmpty { n &+= 1 &+ WireSize.bytes(payload) }
-    if producerId != 0 { n &+= 1 &+ WireSize.uint64(producerId) }
+    if producerID != 0 { n &+= 1 &+ WireSize.uint64(producerID) }
     if producerSequence != 0 { n &+= 1 &+ WireSize.uint64(producerSequence) }
     if durability.rawValue != 0 { n &+= 1 &+ WireSize.int32(durability.rawValue) }
     if messageType != 0 { n &+= 1 &+ WireSize.uint32(messageType) }
@@ -77,9 +77,9 @@ public struct PublishRequest: ProtoMessage {
       w.tag(18)
       w.bytes(payload)
     }
-    if producerId != 0 {
+    if producerID != 0 {
       w.tag(24)
-      w.uint64(producerId)
+      w.uint64(producerID)
     }
     if producerSequence != 0 {
       w.tag(32)
@@ -319,13 +319,13 @@ public struct ReadResponse: ProtoMessage {
   /// `generation`, field 6.
   public var generation: UInt32 = 0
   /// `producer_id`, field 7.
-  public var producerId: UInt64 = 0
+  public var producerID: UInt64 = 0
   /// `producer_sequence`, field 8.
   public var producerSequence: UInt64 = 0
   /// `time_unix_ns`, field 9. Wall clock of the record's commit window.
   public var timeUnixNs: Int64 = 0
   /// `mls_kind`, field 10.
-  public var mlsKind: ChannelMlsKind = ChannelMlsKind()
+  public var mlsKind: MlsKind = MlsKind()
 
   public static var fullName: String { "posthouse.v1.ReadResponse" }
 
@@ -337,10 +337,10 @@ public struct ReadResponse: ProtoMessage {
     payloadType: String = "",
     mlsEpoch: UInt64 = 0,
     generation: UInt32 = 0,
-    producerId: UInt64 = 0,
+    producerID: UInt64 = 0,
     producerSequence: UInt64 = 0,
     timeUnixNs: Int64 = 0,
-    mlsKind: ChannelMlsKind = ChannelMlsKind()
+    mlsKind: MlsKind = MlsKind()
   ) {
     self.sequence = sequence
     self.payload = payload
@@ -348,7 +348,7 @@ public struct ReadResponse: ProtoMessage {
     self.payloadType = payloadType
     self.mlsEpoch = mlsEpoch
     self.generation = generation
-    self.producerId = producerId
+    self.producerID = producerID
     self.producerSequence = producerSequence
     self.timeUnixNs = timeUnixNs
     self.mlsKind = mlsKind
@@ -363,10 +363,10 @@ public struct ReadResponse: ProtoMessage {
       case 34: payloadType = try r.string()
       case 40: mlsEpoch = try r.uint64()
       case 48: generation = try r.uint32()
-      case 56: producerId = try r.uint64()
+      case 56: producerID = try r.uint64()
       case 64: producerSequence = try r.uint64()
       case 72: timeUnixNs = try r.int64()
-      case 80: mlsKind = ChannelMlsKind(rawValue: try r.int32())
+      case 80: mlsKind = MlsKind(rawValue: try r.int32())
       default: try r.skip(tag)
       }
     }
@@ -380,7 +380,7 @@ public struct ReadResponse: ProtoMessage {
     if !payloadType.isEmpty { n &+= 1 &+ WireSize.string(payloadType) }
     if mlsEpoch != 0 { n &+= 1 &+ WireSize.uint64(mlsEpoch) }
     if generation != 0 { n &+= 1 &+ WireSize.uint32(generation) }
-    if producerId != 0 { n &+= 1 &+ WireSize.uint64(producerId) }
+    if producerID != 0 { n &+= 1 &+ WireSize.uint64(producerID) }
     if producerSequence != 0 { n &+= 1 &+ WireSize.uint64(producerSequence) }
     if timeUnixNs != 0 { n &+= 1 &+ WireSize.int64(timeUnixNs) }
     if mlsKind.rawValue != 0 { n &+= 1 &+ WireSize.int32(mlsKind.rawValue) }
@@ -412,9 +412,9 @@ public struct ReadResponse: ProtoMessage {
       w.tag(48)
       w.uint32(generation)
     }
-    if producerId != 0 {
+    if producerID != 0 {
       w.tag(56)
-      w.uint64(producerId)
+      w.uint64(producerID)
     }
     if producerSequence != 0 {
       w.tag(64)
@@ -452,7 +452,7 @@ public struct ChannelDurability: ProtoEnum {
 }
 
 /// `posthouse.v1.MlsKind`.
-public struct ChannelMlsKind: ProtoEnum {
+public struct MlsKind: ProtoEnum {
   public var rawValue: Int32
   @inlinable public init(rawValue: Int32) { self.rawValue = rawValue }
   /// `MLS_KIND_NONE`.

@@ -128,17 +128,17 @@ public struct SlimSubscribe: ProtoMessage {
   /// `header`, field 1.
   public var header: SlimHeader?
   /// `subscription_id`, field 2.
-  public var subscriptionId: UInt64 = 0
+  public var subscriptionID: UInt64 = 0
 
   public static var fullName: String { "dataplane.proto.v1.Subscribe" }
 
   public init() {}
   public init(
     header: SlimHeader? = nil,
-    subscriptionId: UInt64 = 0
+    subscriptionID: UInt64 = 0
   ) {
     self.header = header
-    self.subscriptionId = subscriptionId
+    self.subscriptionID = subscriptionID
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
@@ -148,7 +148,7 @@ public struct SlimSubscribe: ProtoMessage {
         var value = header ?? SlimHeader()
         try r.merge(into: &value)
         header = value
-      case 16: subscriptionId = try r.uint64()
+      case 16: subscriptionID = try r.uint64()
       default: try r.skip(tag)
       }
     }
@@ -157,7 +157,7 @@ public struct SlimSubscribe: ProtoMessage {
   public var encodedSize: Int {
     var n = 0
     if let value = header { n &+= 1 &+ WireSize.message(value) }
-    if subscriptionId != 0 { n &+= 1 &+ WireSize.uint64(subscriptionId) }
+    if subscriptionID != 0 { n &+= 1 &+ WireSize.uint64(subscriptionID) }
     return n
   }
 
@@ -166,9 +166,9 @@ public struct SlimSubscribe: ProtoMessage {
       w.tag(10)
       w.message(value)
     }
-    if subscriptionId != 0 {
+    if subscriptionID != 0 {
       w.tag(16)
-      w.uint64(subscriptionId)
+      w.uint64(subscriptionID)
     }
   }
 }
@@ -178,17 +178,17 @@ public struct SlimUnsubscribe: ProtoMessage {
   /// `header`, field 1.
   public var header: SlimHeader?
   /// `subscription_id`, field 2.
-  public var subscriptionId: UInt64 = 0
+  public var subscriptionID: UInt64 = 0
 
   public static var fullName: String { "dataplane.proto.v1.Unsubscribe" }
 
   public init() {}
   public init(
     header: SlimHeader? = nil,
-    subscriptionId: UInt64 = 0
+    subscriptionID: UInt64 = 0
   ) {
     self.header = header
-    self.subscriptionId = subscriptionId
+    self.subscriptionID = subscriptionID
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
@@ -198,7 +198,7 @@ public struct SlimUnsubscribe: ProtoMessage {
         var value = header ?? SlimHeader()
         try r.merge(into: &value)
         header = value
-      case 16: subscriptionId = try r.uint64()
+      case 16: subscriptionID = try r.uint64()
       default: try r.skip(tag)
       }
     }
@@ -207,7 +207,7 @@ public struct SlimUnsubscribe: ProtoMessage {
   public var encodedSize: Int {
     var n = 0
     if let value = header { n &+= 1 &+ WireSize.message(value) }
-    if subscriptionId != 0 { n &+= 1 &+ WireSize.uint64(subscriptionId) }
+    if subscriptionID != 0 { n &+= 1 &+ WireSize.uint64(subscriptionID) }
     return n
   }
 
@@ -216,9 +216,9 @@ public struct SlimUnsubscribe: ProtoMessage {
       w.tag(10)
       w.message(value)
     }
-    if subscriptionId != 0 {
+    if subscriptionID != 0 {
       w.tag(16)
-      w.uint64(subscriptionId)
+      w.uint64(subscriptionID)
     }
   }
 }
@@ -226,7 +226,7 @@ public struct SlimUnsubscribe: ProtoMessage {
 /// `dataplane.proto.v1.SubscriptionAck`.
 public struct SlimSubscriptionAck: ProtoMessage {
   /// `subscription_id`, field 1.
-  public var subscriptionId: UInt64 = 0
+  public var subscriptionID: UInt64 = 0
   /// `success`, field 2.
   public var success: Bool = false
   /// `error`, field 3.
@@ -236,11 +236,11 @@ public struct SlimSubscriptionAck: ProtoMessage {
 
   public init() {}
   public init(
-    subscriptionId: UInt64 = 0,
+    subscriptionID: UInt64 = 0,
     success: Bool = false,
     error: String = ""
   ) {
-    self.subscriptionId = subscriptionId
+    self.subscriptionID = subscriptionID
     self.success = success
     self.error = error
   }
@@ -248,7 +248,7 @@ public struct SlimSubscriptionAck: ProtoMessage {
   public mutating func merge(from r: inout WireReader) throws(WireError) {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
-      case 8: subscriptionId = try r.uint64()
+      case 8: subscriptionID = try r.uint64()
       case 16: success = try r.bool()
       case 26: error = try r.string()
       default: try r.skip(tag)
@@ -258,16 +258,16 @@ public struct SlimSubscriptionAck: ProtoMessage {
 
   public var encodedSize: Int {
     var n = 0
-    if subscriptionId != 0 { n &+= 1 &+ WireSize.uint64(subscriptionId) }
+    if subscriptionID != 0 { n &+= 1 &+ WireSize.uint64(subscriptionID) }
     if success { n &+= 1 &+ WireSize.bool(success) }
     if !error.isEmpty { n &+= 1 &+ WireSize.string(error) }
     return n
   }
 
   public func encode(into w: inout WireWriter) {
-    if subscriptionId != 0 {
+    if subscriptionID != 0 {
       w.tag(8)
-      w.uint64(subscriptionId)
+      w.uint64(subscriptionID)
     }
     if success {
       w.tag(16)
@@ -323,7 +323,7 @@ public struct SlimLink: ProtoMessage {
 /// `dataplane.proto.v1.LinkNegotiation`.
 public struct SlimLinkNegotiation: ProtoMessage {
   /// `link_id`, field 1.
-  public var linkId: String = ""
+  public var linkID: String = ""
   /// `slim_version`, field 2.
   public var slimVersion: String = ""
   /// `is_reply`, field 3.
@@ -333,11 +333,11 @@ public struct SlimLinkNegotiation: ProtoMessage {
 
   public init() {}
   public init(
-    linkId: String = "",
+    linkID: String = "",
     slimVersion: String = "",
     isReply: Bool = false
   ) {
-    self.linkId = linkId
+    self.linkID = linkID
     self.slimVersion = slimVersion
     self.isReply = isReply
   }
@@ -345,7 +345,7 @@ public struct SlimLinkNegotiation: ProtoMessage {
   public mutating func merge(from r: inout WireReader) throws(WireError) {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
-      case 10: linkId = try r.string()
+      case 10: linkID = try r.string()
       case 18: slimVersion = try r.string()
       case 24: isReply = try r.bool()
       default: try r.skip(tag)
@@ -355,16 +355,16 @@ public struct SlimLinkNegotiation: ProtoMessage {
 
   public var encodedSize: Int {
     var n = 0
-    if !linkId.isEmpty { n &+= 1 &+ WireSize.string(linkId) }
+    if !linkID.isEmpty { n &+= 1 &+ WireSize.string(linkID) }
     if !slimVersion.isEmpty { n &+= 1 &+ WireSize.string(slimVersion) }
     if isReply { n &+= 1 &+ WireSize.bool(isReply) }
     return n
   }
 
   public func encode(into w: inout WireWriter) {
-    if !linkId.isEmpty {
+    if !linkID.isEmpty {
       w.tag(10)
-      w.string(linkId)
+      w.string(linkID)
     }
     if !slimVersion.isEmpty {
       w.tag(18)
@@ -740,9 +740,9 @@ public struct SlimSessionHeader: ProtoMessage {
   /// `session_message_type`, field 2.
   public var sessionMessageType: SlimSessionMessageType = SlimSessionMessageType()
   /// `session_id`, field 3.
-  public var sessionId: UInt32 = 0
+  public var sessionID: UInt32 = 0
   /// `message_id`, field 4.
-  public var messageId: UInt32 = 0
+  public var messageID: UInt32 = 0
 
   public static var fullName: String { "dataplane.proto.v1.SessionHeader" }
 
@@ -750,13 +750,13 @@ public struct SlimSessionHeader: ProtoMessage {
   public init(
     sessionType: SlimSessionType = SlimSessionType(),
     sessionMessageType: SlimSessionMessageType = SlimSessionMessageType(),
-    sessionId: UInt32 = 0,
-    messageId: UInt32 = 0
+    sessionID: UInt32 = 0,
+    messageID: UInt32 = 0
   ) {
     self.sessionType = sessionType
     self.sessionMessageType = sessionMessageType
-    self.sessionId = sessionId
-    self.messageId = messageId
+    self.sessionID = sessionID
+    self.messageID = messageID
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
@@ -764,8 +764,8 @@ public struct SlimSessionHeader: ProtoMessage {
       switch tag {
       case 8: sessionType = SlimSessionType(rawValue: try r.int32())
       case 16: sessionMessageType = SlimSessionMessageType(rawValue: try r.int32())
-      case 24: sessionId = try r.uint32()
-      case 32: messageId = try r.uint32()
+      case 24: sessionID = try r.uint32()
+      case 32: messageID = try r.uint32()
       default: try r.skip(tag)
       }
     }
@@ -777,8 +777,8 @@ public struct SlimSessionHeader: ProtoMessage {
     if sessionMessageType.rawValue != 0 {
       n &+= 1 &+ WireSize.int32(sessionMessageType.rawValue)
     }
-    if sessionId != 0 { n &+= 1 &+ WireSize.uint32(sessionId) }
-    if messageId != 0 { n &+= 1 &+ WireSize.uint32(messageId) }
+    if sessionID != 0 { n &+= 1 &+ WireSize.uint32(sessionID) }
+    if messageID != 0 { n &+= 1 &+ WireSize.uint32(messageID) }
     return n
   }
 
@@ -791,13 +791,13 @@ public struct SlimSessionHeader: ProtoMessage {
       w.tag(16)
       w.int32(sessionMessageType.rawValue)
     }
-    if sessionId != 0 {
+    if sessionID != 0 {
       w.tag(24)
-      w.uint32(sessionId)
+      w.uint32(sessionID)
     }
-    if messageId != 0 {
+    if messageID != 0 {
       w.tag(32)
-      w.uint32(messageId)
+      w.uint32(messageID)
     }
   }
 }
@@ -1653,7 +1653,7 @@ public struct SlimPingPayload: ProtoMessage {
 /// `dataplane.proto.v1.MlsPayload`.
 public struct SlimMlsPayload: ProtoMessage {
   /// `commit_id`, field 1.
-  public var commitId: UInt32 = 0
+  public var commitID: UInt32 = 0
   /// `mls_content`, field 2.
   public var mlsContent: [UInt8] = []
 
@@ -1661,17 +1661,17 @@ public struct SlimMlsPayload: ProtoMessage {
 
   public init() {}
   public init(
-    commitId: UInt32 = 0,
+    commitID: UInt32 = 0,
     mlsContent: [UInt8] = []
   ) {
-    self.commitId = commitId
+    self.commitID = commitID
     self.mlsContent = mlsContent
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
-      case 8: commitId = try r.uint32()
+      case 8: commitID = try r.uint32()
       case 18: mlsContent = try r.bytes()
       default: try r.skip(tag)
       }
@@ -1680,15 +1680,15 @@ public struct SlimMlsPayload: ProtoMessage {
 
   public var encodedSize: Int {
     var n = 0
-    if commitId != 0 { n &+= 1 &+ WireSize.uint32(commitId) }
+    if commitID != 0 { n &+= 1 &+ WireSize.uint32(commitID) }
     if !mlsContent.isEmpty { n &+= 1 &+ WireSize.bytes(mlsContent) }
     return n
   }
 
   public func encode(into w: inout WireWriter) {
-    if commitId != 0 {
+    if commitID != 0 {
       w.tag(8)
-      w.uint32(commitId)
+      w.uint32(commitID)
     }
     if !mlsContent.isEmpty {
       w.tag(18)

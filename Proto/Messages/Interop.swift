@@ -170,7 +170,7 @@ public struct InteropSimpleRequest: ProtoMessage {
   /// `expect_compressed`, field 8.
   public var expectCompressed: InteropBoolValue?
   /// `fill_server_id`, field 9.
-  public var fillServerId: Bool = false
+  public var fillServerID: Bool = false
   /// `fill_grpclb_route_type`, field 10.
   public var fillGrpclbRouteType: Bool = false
 
@@ -186,7 +186,7 @@ public struct InteropSimpleRequest: ProtoMessage {
     responseCompressed: InteropBoolValue? = nil,
     responseStatus: InteropEchoStatus? = nil,
     expectCompressed: InteropBoolValue? = nil,
-    fillServerId: Bool = false,
+    fillServerID: Bool = false,
     fillGrpclbRouteType: Bool = false
   ) {
     self.responseType = responseType
@@ -197,7 +197,7 @@ public struct InteropSimpleRequest: ProtoMessage {
     self.responseCompressed = responseCompressed
     self.responseStatus = responseStatus
     self.expectCompressed = expectCompressed
-    self.fillServerId = fillServerId
+    self.fillServerID = fillServerID
     self.fillGrpclbRouteType = fillGrpclbRouteType
   }
 
@@ -224,7 +224,7 @@ public struct InteropSimpleRequest: ProtoMessage {
         var value = expectCompressed ?? InteropBoolValue()
         try r.merge(into: &value)
         expectCompressed = value
-      case 72: fillServerId = try r.bool()
+      case 72: fillServerID = try r.bool()
       case 80: fillGrpclbRouteType = try r.bool()
       default: try r.skip(tag)
       }
@@ -241,7 +241,7 @@ public struct InteropSimpleRequest: ProtoMessage {
     if let value = responseCompressed { n &+= 1 &+ WireSize.message(value) }
     if let value = responseStatus { n &+= 1 &+ WireSize.message(value) }
     if let value = expectCompressed { n &+= 1 &+ WireSize.message(value) }
-    if fillServerId { n &+= 1 &+ WireSize.bool(fillServerId) }
+    if fillServerID { n &+= 1 &+ WireSize.bool(fillServerID) }
     if fillGrpclbRouteType { n &+= 1 &+ WireSize.bool(fillGrpclbRouteType) }
     return n
   }
@@ -279,9 +279,9 @@ public struct InteropSimpleRequest: ProtoMessage {
       w.tag(66)
       w.message(value)
     }
-    if fillServerId {
+    if fillServerID {
       w.tag(72)
-      w.bool(fillServerId)
+      w.bool(fillServerID)
     }
     if fillGrpclbRouteType {
       w.tag(80)
@@ -299,7 +299,7 @@ public struct InteropSimpleResponse: ProtoMessage {
   /// `oauth_scope`, field 3.
   public var oauthScope: String = ""
   /// `server_id`, field 4.
-  public var serverId: String = ""
+  public var serverID: String = ""
   /// `grpclb_route_type`, field 5.
   public var grpclbRouteType: InteropGrpclbRouteType = InteropGrpclbRouteType()
   /// `hostname`, field 6.
@@ -312,14 +312,14 @@ public struct InteropSimpleResponse: ProtoMessage {
     payload: InteropPayload? = nil,
     username: String = "",
     oauthScope: String = "",
-    serverId: String = "",
+    serverID: String = "",
     grpclbRouteType: InteropGrpclbRouteType = InteropGrpclbRouteType(),
     hostname: String = ""
   ) {
     self.payload = payload
     self.username = username
     self.oauthScope = oauthScope
-    self.serverId = serverId
+    self.serverID = serverID
     self.grpclbRouteType = grpclbRouteType
     self.hostname = hostname
   }
@@ -333,7 +333,7 @@ public struct InteropSimpleResponse: ProtoMessage {
         payload = value
       case 18: username = try r.string()
       case 26: oauthScope = try r.string()
-      case 34: serverId = try r.string()
+      case 34: serverID = try r.string()
       case 40: grpclbRouteType = InteropGrpclbRouteType(rawValue: try r.int32())
       case 50: hostname = try r.string()
       default: try r.skip(tag)
@@ -346,7 +346,7 @@ public struct InteropSimpleResponse: ProtoMessage {
     if let value = payload { n &+= 1 &+ WireSize.message(value) }
     if !username.isEmpty { n &+= 1 &+ WireSize.string(username) }
     if !oauthScope.isEmpty { n &+= 1 &+ WireSize.string(oauthScope) }
-    if !serverId.isEmpty { n &+= 1 &+ WireSize.string(serverId) }
+    if !serverID.isEmpty { n &+= 1 &+ WireSize.string(serverID) }
     if grpclbRouteType.rawValue != 0 { n &+= 1 &+ WireSize.int32(grpclbRouteType.rawValue) }
     if !hostname.isEmpty { n &+= 1 &+ WireSize.string(hostname) }
     return n
@@ -365,9 +365,9 @@ public struct InteropSimpleResponse: ProtoMessage {
       w.tag(26)
       w.string(oauthScope)
     }
-    if !serverId.isEmpty {
+    if !serverID.isEmpty {
       w.tag(34)
-      w.string(serverId)
+      w.string(serverID)
     }
     if grpclbRouteType.rawValue != 0 {
       w.tag(40)

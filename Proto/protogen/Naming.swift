@@ -15,8 +15,8 @@ let namingRules: [String: NamingRule] = [
     renamed: ["SLIMHeader": "SlimHeader"]),
   "posthouse/v1/channel.proto": NamingRule(
     prefix: "", output: "Channel.swift",
-    // The engine has a Durability and an MLSKind of its own.
-    renamed: ["Durability": "ChannelDurability", "MlsKind": "ChannelMlsKind"]),
+    // The engine has a Durability of its own.
+    renamed: ["Durability": "ChannelDurability"]),
   "posthouse/v1/admin.proto": NamingRule(prefix: "Admin", output: "Admin.swift"),
   "grpc/health/v1/health.proto": NamingRule(
     prefix: "Health", output: "Health.swift",
@@ -57,13 +57,15 @@ enum Casing {
   /// `some_name` or `SomeName` -> `someName`, in backticks when Swift owns the word.
   static func lower(_ name: String) -> String {
     let upper = upper(name)
-    let word = upper.prefix(1).lowercased() + upper.dropFirst()
+    let word = upper == "ID" ? "id" : upper.prefix(1).lowercased() + upper.dropFirst()
     return keywords.contains(word) ? "`\(word)`" : word
   }
 
-  /// `some_name` -> `SomeName`.
+  /// `some_name` -> `SomeName`, `some_id` -> `SomeID`.
   static func upper(_ name: String) -> String {
-    name.split(separator: "_").map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined()
+    name.split(separator: "_").map {
+      $0 == "id" ? "ID" : $0.prefix(1).uppercased() + $0.dropFirst()
+    }.joined()
   }
 
   /// `SESSION_TYPE_MULTICAST` of `SessionType` -> `multicast`.
