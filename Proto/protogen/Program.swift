@@ -30,7 +30,7 @@ import Glibc
       guard let rule = namingRules[file.name] else { continue }
       files.append((rule.output, try Emitter(file: file, names: names).emit()))
     }
-    files.append(("DescriptorSet.swift", descriptorSet(wanted)))
+    files.append(("DescriptorSet.swift", try descriptorSet(wanted, names)))
     return files
   }
 
@@ -56,8 +56,11 @@ import Glibc
 
 /// The schema files as reflection serves them. The bytes stand as text, which compiles faster than a
 /// literal of numbers and is decoded when first asked for.
-func descriptorSet(_ files: [FileNode]) -> String {
+func descriptorSet(_ files: [FileNode], _ names: NameTable) throws(GenerationError) -> String {
   var out = Source()
+  var messages: [String] = []
+  for f in files { messages += try swiftNames(f, names) }
+  messages.sort()
   out.block("public enum DescriptorSet") { out in
     out.doc("Every schema file, in the order of its name.")
     out.line("public static let files: [FileDescriptor] = [")
@@ -79,6 +82,11 @@ func descriptorSet(_ files: [FileNode]) -> String {
       }
       out.line("      \"\"\")),")
     }
+    out.line("]")
+    out.line()
+    out.doc("Every message type, in the order of its Swift name.")
+    out.line("public static let messages: [any ProtoMessage.Type] = [")
+    for m in messages { out.line("  \(m).self,") }
     out.line("]")
     out.line()
     out.block("private static func decoded(_ text: String) -> [UInt8]") { out in
@@ -116,5 +124,16 @@ private func symbols(_ file: FileNode, _ package: String) -> [String] {
     all.append(package + s.name)
     for m in s.methods { all.append(package + s.name + "." + m.name) }
   }
+  return all
+}
+
+private func swiftNames(_ file: FileNode, _ names: NameTable) throws(GenerationError) -> [String] {
+  var all: [String] = []
+  func add(_ m: MessageNode, _ scope: String) throws(GenerationError) {
+    if m.options.mapEntry { return }
+    all.append(try names.name(scope + m.name))
+    for n in m.messages { try add(n, scope + m.name + ".") }
+  }
+  for m in file.messages { try add(m, file.package.isEmpty ? "." : "." + file.package + ".") }
   return all
 }
