@@ -26,6 +26,10 @@ public enum FaultCode: String, Sendable, CaseIterable {
   case `internal` = "internal"
   case revoked = "revoked"
   case deadlineExceeded = "deadline_exceeded"
+  case badSetting = "bad_setting"
+  case usage = "usage"
+  case unreachable = "unreachable"
+  case notConfirmed = "not_confirmed"
 
   public var grpc: GrpcStatus {
     switch self {
@@ -53,6 +57,10 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .`internal`: .internal
     case .revoked: .permissionDenied
     case .deadlineExceeded: .deadlineExceeded
+    case .badSetting: .invalidArgument
+    case .usage: .invalidArgument
+    case .unreachable: .unavailable
+    case .notConfirmed: .failedPrecondition
     }
   }
   public var http: Int {
@@ -81,6 +89,10 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .`internal`: 500
     case .revoked: 403
     case .deadlineExceeded: 504
+    case .badSetting: 400
+    case .usage: 400
+    case .unreachable: 503
+    case .notConfirmed: 409
     }
   }
   public var isRetriable: Bool {
@@ -109,6 +121,10 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .`internal`: true
     case .revoked: false
     case .deadlineExceeded: true
+    case .badSetting: false
+    case .usage: false
+    case .unreachable: true
+    case .notConfirmed: false
     }
   }
   public var what: String {
@@ -137,6 +153,10 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .`internal`: "The node failed in a way it should not."
     case .revoked: "The right this stream was opened with has been revoked."
     case .deadlineExceeded: "The deadline of the call passed."
+    case .badSetting: "A setting is unknown, of the wrong type or not allowed."
+    case .usage: "The command line is not one this program understands."
+    case .unreachable: "No node answers at that address or in that data directory."
+    case .notConfirmed: "A command that destroys something was not confirmed."
     }
   }
   public var advice: String {
@@ -165,6 +185,10 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .`internal`: "Report it with the log lines of that time."
     case .revoked: "Ask for a new grant or key."
     case .deadlineExceeded: "Try again with a longer deadline."
+    case .badSetting: "Correct what the message names; `posthouse config show --origin` lists every setting and where it comes from."
+    case .usage: "Run it with --help."
+    case .unreachable: "Start posthoused, or name the node with --admin-socket, --data or --address."
+    case .notConfirmed: "Repeat it with --yes."
     }
   }
 }

@@ -1,0 +1,152 @@
+internal import Base
+internal import Glibc
+
+/// The keys of a program, in the order in which they are shown.
+public struct SettingSchema: Sendable {
+  public let keys: [SettingKey]
+  private let index: [String: Int]
+
+  public init(_ keys: [SettingKey]) {
+    self.keys = keys
+    var index: [String: Int] = [:]
+    for (at, key) in keys.enumerated() {
+      precondition(index[key.name] == nil, "setting \(key.name) is there twice")
+      precondition(key.value(of: key.standard) != nil, "default of \(key.name) is not \(key.kind.wanted)")
+      index[key.name] = at
+    }
+    self.index = index
+  }
+
+  public func key(_ name: String) -> SettingKey? { index[name].map { keys[$0] } }
+
+  public func suggestion(for name: String) -> String? {
+    if let near = Suggestion.nearest(to: name, in: keys.map(\.name)) { return near }
+    // `min_free` for `disk.min_free`: the right name in the wrong table.
+    let last = name.split(separator: ".").last.map(String.init) ?? name
+    return keys.first { $0.name == last || $0.name.hasSuffix("." + last) }?.name
+  }
+}
+
+extension SettingSchema {
+  /// The keys of `posthoused`. `data` and `node_name` have defaults of the machine.
+  public static func node(data: String, nodeName: String) -> SettingSchema {
+    SettingSchema(
+      identityKeys(data: data, nodeName: nodeName) + listenerKeys + accessKeys + archiveKeys + streamKeys
+        + tenantKeys + processKeys)
+  }
+
+  private static func identityKeys(data: String, nodeName: String) -> [SettingKey] {
+    [
+      SettingKey("data", .string, data, "Data directory.", flag: "--data", placeholder: "DIR"),
+      SettingKey(
+        "node_name", .string, nodeName, "Name of this node in status, logs and metrics.",
+        flag: "--node-name", placeholder: "NAME"),
+    ]
+  }
+
+  private static let listenerKeys = [
+    SettingKey(
+      "grpc", .address, "127.0.0.1:5000", "gRPC without TLS; port 0 picks a free one.", flag: "--grpc",
+      placeholder: "HOST:PORT"),
+    SettingKey(
+      "http", .address, "127.0.0.1:8080", "Token API, metrics and health without TLS.",
+      flag: "--http", placeholder: "HOST:PORT"),
+    SettingKey(
+      "grpc_tls", .address, "off", "gRPC over TLS; wants a certificate.", flag: "--grpc-tls",
+      placeholder: "HOST:PORT"),
+    SettingKey(
+      "http_tls", .address, "off", "Token API over TLS; wants a certificate.", flag: "--http-tls",
+      placeholder: "HOST:PORT"),
+    SettingKey(
+      "tls.cert", .string, "", "Certificate chain (PEM), read again on SIGHUP.", flag: "--cert",
+      placeholder: "FILE"),
+    SettingKey("tls.key", .string, "", "Its private key (PEM).", flag: "--key", placeholder: "FILE"),
+    SettingKey(
+      "admin_socket", .string, "", "Unix socket for operators; empty: admin.sock in the data directory.",
+      flag: "--admin-socket", placeholder: "PATH"),
+  ]
+
+  private static let accessKeys = [
+    SettingKey(
+      "auth", .choice(["required", "open"]), "required",
+      "open: streams without a token are accepted and may use every channel.", flag: "--auth",
+      placeholder: "required|open"),
+    SettingKey(
+      "insecure", .boolean, "false", "Allow plaintext or auth open off loopback.", flag: "--insecure",
+      placeholder: ""),
+    SettingKey(
+      "allow_redacted", .boolean, "false",
+      "Development only: accept the redacted API key that skytale-sdk 0.5.2 sends."),
+    SettingKey("token.ttl", .duration, "\(Limits.jwtSeconds)s", "Life of a token (JWT) by default."),
+    SettingKey(
+      "token.max_ttl", .duration, "\(Limits.jwtMaxSeconds / 86_400)d", "Longest life a request may ask for."),
+  ]
+
+  private static let archiveKeys = [
+    SettingKey("archive.enabled", .boolean, "true", "Keep messages; false relays them only."),
+    SettingKey(
+      "archive.durability", .choice(["written", "synced"]), "written",
+      "When a publish counts as kept: written survives kill -9, synced a power cut."),
+    SettingKey(
+      "archive.accept_torn_tail", .boolean, "false",
+      "Open an archive whose unsynced end was lost; the loss is logged."),
+    SettingKey(
+      "replay.window", .window, "\(Limits.replayWindowSeconds / 60)m",
+      "How far back a new subscriber's replay looks for the oldest commit."),
+    SettingKey("retention.age", .duration, "0", "Drop messages older than this; 0 keeps them."),
+    SettingKey("retention.bytes", .bytes, "0", "Bytes kept per channel; 0 keeps all."),
+    SettingKey("retention.messages", .integer(0...Int64.max), "0", "Messages kept per channel; 0 keeps all."),
+    SettingKey(
+      "disk.min_free", .bytes, SettingText.sizeText(Int64(Limits.diskMinFreeBytes)),
+      "Below this many free bytes new messages are refused."),
+  ]
+
+  private static let streamKeys = [
+    SettingKey(
+      "stall_timeout", .duration, "\(Limits.stallSeconds / 60)m",
+      "A subscriber that takes no byte for this long is disconnected."),
+    SettingKey(
+      "tail.bytes", .bytes, SettingText.sizeText(Int64(Limits.channelTailBytes)),
+      "Recent messages kept in memory per channel."),
+    SettingKey(
+      "tail.shard_bytes", .bytes, SettingText.sizeText(Int64(Limits.shardTailBytes)),
+      "Recent messages kept in memory per loop."),
+  ]
+
+  private static let tenantKeys = [
+    SettingKey("quota.messages", .integer(0...Int64.max), "0", "Messages per tenant and day; 0: no limit."),
+    SettingKey("quota.bytes", .bytes, "0", "Bytes per tenant and day; 0: no limit."),
+    SettingKey("quota.tokens", .integer(0...Int64.max), "0", "Tokens (JWTs) per tenant and day; 0: no limit."),
+    SettingKey("rate.requests", .integer(1...1_000_000), "50", "HTTP requests per key and second."),
+    SettingKey("rate.requests_burst", .integer(1...1_000_000), "200", "HTTP requests a key may save up."),
+    SettingKey(
+      "rate.polls", .integer(1...1_000_000), "50",
+      "Polls (pending, welcome) per key and second; a budget of their own."),
+    SettingKey("rate.polls_burst", .integer(1...1_000_000), "200", "Polls a key may save up."),
+    SettingKey("rate.streams", .integer(1...1_000_000), "50", "Streams opened per key and second."),
+    SettingKey("rate.streams_burst", .integer(1...1_000_000), "500", "Stream opens a key may save up."),
+  ]
+
+  private static let processKeys = [
+    SettingKey("loops", .integer(0...255), "0", "Event loops; 0: one per core."),
+    SettingKey("drain", .duration, "\(Limits.drainSeconds)s", "From SIGTERM to the end of the last stream."),
+    SettingKey("log.level", .choice(["debug", "info", "warn", "error"]), "info", "Least level logged."),
+    SettingKey(
+      "log.format", .choice(["auto", "json", "text"]), "auto", "auto: text on a terminal, JSON elsewhere."),
+  ]
+
+  /// `/var/lib/posthouse` for root, else below the user's data directory (XDG base directories).
+  public static func standardDataDirectory(_ environment: [String: String]) -> String {
+    if geteuid() == 0 { return "/var/lib/posthouse" }
+    if let base = environment["XDG_DATA_HOME"], base.hasPrefix("/") { return base + "/posthouse" }
+    if let home = environment["HOME"], home.hasPrefix("/") { return home + "/.local/share/posthouse" }
+    return "posthouse-data"
+  }
+
+  /// The machine's host name, or `posthouse` when it has none.
+  public static func standardNodeName() -> String {
+    var name = [CChar](repeating: 0, count: 256)
+    guard gethostname(&name, name.count - 1) == 0, name[0] != 0 else { return "posthouse" }
+    return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}
