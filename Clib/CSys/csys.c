@@ -1,3 +1,6 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
 #include "csys.h"
 #include <sys/eventfd.h>
 #include <time.h>
@@ -19,3 +22,5 @@ static int64_t clock_ns(clockid_t id) {
 
 int64_t sys_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 int64_t sys_wall_ns(void) { return clock_ns(CLOCK_REALTIME); }
+
+void sys_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

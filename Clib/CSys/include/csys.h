@@ -1,9 +1,8 @@
 #pragma once
 // What Swift's Glibc module does not show (epoll, accept4, eventfd, statx) or cannot import
 // (function-like macros, variadics). Nothing here decides anything.
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
+// _GNU_SOURCE is defined in the .c files only: here it would give C structs (fd_set) another shape than
+// in Swift's Glibc module, and no file could import both.
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
@@ -21,3 +20,6 @@ int sys_eventfd(void);
 /// Monotonic and wall clocks in nanoseconds.
 int64_t sys_monotonic_ns(void);
 int64_t sys_wall_ns(void);
+
+/// Names the calling thread as `top -H` shows it: 15 bytes at most.
+void sys_name_thread(const char *name);

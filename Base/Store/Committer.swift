@@ -1,0 +1,308 @@
+internal import Base
+internal import CRocksDB
+internal import CSys
+internal import Glibc
+internal import Report
+
+struct Submission: Sendable {
+  var set: WriteSet
+  var synced: Bool
+  var reclaims: Bool
+  var done: @Sendable (CommitResult) -> Void
+}
+
+/// The commit thread, and the one beside it that syncs what was only written.
+///
+/// Order of a commit: batch to the write-ahead log (synced when any in it asked), head mark to the page
+/// cache, answers. So whatever was answered is behind the mark.
+final class Committer: @unchecked Sendable {
+  private struct Queue {
+    var waiting: [Submission] = []
+    /// The thread sleeps and must be woken.
+    var idle = false
+    var stopping = false
+  }
+
+  /// Counters, for metrics.
+  struct Figures: Sendable {
+    var batches: UInt64 = 0
+    var sets: UInt64 = 0
+    var operations: UInt64 = 0
+    var bytes: UInt64 = 0
+    var syncs: UInt64 = 0
+    var refused: UInt64 = 0
+    var written: UInt64 = 0
+    var synced: UInt64 = 0
+    /// What ended writing for good, or the last trouble while it lasts.
+    var failed: Fault?
+    var trouble: Fault?
+  }
+
+  let database: Database
+  private let options: StoreOptions
+  private let path: String
+  private let mark: HeadMark
+  private let headFile: MarkFile
+  private let syncFile: MarkFile
+  private let queue = Lock(Queue())
+  private let wake = Signal()
+  private let syncWake = Signal()
+  private let syncStop = Lock(false)
+  private let threads = Lock<[WorkerThread]>([])
+  let figures: Lock<Figures>
+
+  init(
+    database: Database, options: StoreOptions, path: String, mark: HeadMark, headFile: MarkFile,
+    syncFile: MarkFile
+  ) {
+    self.database = database
+    self.options = options
+    self.path = path
+    self.mark = mark
+    self.headFile = headFile
+    self.syncFile = syncFile
+    figures = Lock(Figures(written: mark.sequence, synced: mark.sequence))
+  }
+
+  func start() {
+    threads.withLock { threads in
+      threads.append(WorkerThread(named: "store-commit") { [self] in runCommits() })
+      if options.syncEveryMilliseconds > 0 {
+        threads.append(WorkerThread(named: "store-sync") { [self] in runSyncs() })
+      }
+    }
+  }
+
+  func submit(_ submission: Submission) {
+    let (taken, sleeping) = queue.withLock { queue in
+      guard !queue.stopping else { return (false, false) }
+      queue.waiting.append(submission)
+      defer { queue.idle = false }
+      return (true, queue.idle)
+    }
+    if !taken {
+      submission.done(.failure(Fault(.draining, "the store is closed")))
+    } else if sleeping {
+      wake.raise()
+    }
+  }
+
+  // MARK: commit thread
+
+  private func runCommits() {
+    let batch = Batch()
+    var group: [Submission] = []
+    while true {
+      group.removeAll(keepingCapacity: true)
+      let ended = queue.withLock { queue -> Bool in
+        if queue.waiting.isEmpty {
+          queue.idle = true
+          return queue.stopping
+        }
+        swap(&group, &queue.waiting)
+        return false
+      }
+      if ended { return }
+      if group.isEmpty {
+        wake.wait()
+      } else {
+        commitAll(group, batch)
+      }
+    }
+  }
+
+  /// Cuts what was waiting into batches within the bounds.
+  private func commitAll(_ waiting: [Submission], _ batch: Batch) {
+    var start = 0
+    while start < waiting.count {
+      var end = start
+      var bytes = 0
+      while end < waiting.count, end - start < Limits.commitBatchSets {
+        let next = waiting[end].set.bytes.count
+        if end > start && bytes + next > Limits.commitBatchBytes { break }
+        bytes += next
+        end += 1
+      }
+      commit(waiting[start..<end], bytes, batch)
+      start = end
+    }
+  }
+
+  private func commit(_ group: ArraySlice<Submission>, _ bytes: Int, _ batch: Batch) {
+    if let failed = figures.withLock({ $0.failed }) {
+      return answer(group, .failure(failed))
+    }
+    let room = roomFor(bytes)
+    batch.clear()
+    var synced = false
+    for submission in group where room == nil || submission.reclaims {
+      batch.add(submission.set, to: database)
+      synced = synced || submission.synced
+    }
+    var result = CommitResult.success(0)
+    if batch.operations > 0 || synced {
+      result = write(batch, synced: synced, bytes)
+    } else {
+      result = .success(figures.withLock { $0.written })
+    }
+    guard let room else { return answer(group, result) }
+    for submission in group {
+      submission.done(submission.reclaims ? result : .failure(room))
+    }
+    figures.withLock { $0.refused += UInt64(group.count { !$0.reclaims }) }
+  }
+
+  private func answer(_ group: ArraySlice<Submission>, _ result: CommitResult) {
+    if case .failure = result { figures.withLock { $0.refused += UInt64(group.count) } }
+    for submission in group { submission.done(result) }
+    if case .success = result { figures.withLock { $0.sets += UInt64(group.count) } }
+  }
+
+  /// The fault to answer with when the volume has no room for so many bytes.
+  private func roomFor(_ bytes: Int) -> Fault? {
+    guard options.minFreeBytes > 0, let free = Volume(path)?.free else { return nil }
+    guard free < options.minFreeBytes + bytes else { return nil }
+    return Fault(
+      .diskFull, "\(path): \(free) bytes free, less than disk.min_free (\(options.minFreeBytes))")
+  }
+
+  private func write(_ batch: Batch, synced: Bool, _ bytes: Int) -> CommitResult {
+    do throws(RocksError) {
+      try batch.write(to: database, synced: synced)
+    } catch {
+      return .failure(receive(error))
+    }
+    var mark = mark
+    mark.sequence = database.sequence
+    if !headFile.write(mark) {
+      return .failure(fail(systemFault("write", headFile.path).detail))
+    }
+    figures.withLock {
+      $0.batches += 1
+      $0.operations += UInt64(batch.operations)
+      $0.bytes += UInt64(bytes)
+      $0.written = mark.sequence
+      $0.trouble = nil
+      if synced {
+        $0.syncs += 1
+        $0.synced = mark.sequence
+      }
+    }
+    return .success(mark.sequence)
+  }
+
+  /// What a failed write means. Only running out of room, and damage found in old tables, leave us
+  /// knowing what is on disk; RocksDB refuses further writes itself until the room is back.
+  private func receive(_ error: RocksError) -> Fault {
+    let trouble = StorageTrouble(error.text)
+    switch trouble {
+    case .space, .damaged:
+      figures.withLock { $0.trouble = trouble.fault }
+      return trouble.fault
+    case .fatal(let text):
+      return fail(text)
+    }
+  }
+
+  private func fail(_ text: String) -> Fault {
+    let fault = Fault(.internal, "writing has ended: \(text)")
+    let first = figures.withLock { figures in
+      defer { figures.failed = figures.failed ?? fault }
+      return figures.failed == nil
+    }
+    if first {
+      options.onFatal(
+        "posthouse: \(path): writing failed, and what is on disk is unknown; not retried: \(text)")
+    }
+    return fault
+  }
+
+  // MARK: sync thread
+
+  /// Ends when told; syncs at most once per period, and only what is not yet synced.
+  private func runSyncs() {
+    while !syncStop.withLock({ $0 }) {
+      if syncWake.wait(milliseconds: options.syncEveryMilliseconds) { continue }
+      syncWritten()
+    }
+  }
+
+  private var lastMarked = UInt64.max
+
+  /// The log first, then the mark that vouches for it.
+  private func syncWritten() {
+    let now = figures.withLock { ($0.written, $0.synced, $0.failed) }
+    guard now.2 == nil else { return }
+    if now.0 > now.1 {
+      do throws(RocksError) {
+        try checked { rocksdb_flush_wal(database.handle, 1, $0) }
+      } catch {
+        // RocksDB out of room refuses syncs too; nothing was promised for these.
+        if case .fatal(let text) = StorageTrouble(error.text) { _ = fail(text) }
+        return
+      }
+      figures.withLock { $0.synced = max($0.synced, now.0) }
+    }
+    let synced = figures.withLock { $0.synced }
+    guard synced != lastMarked else { return }
+    var mark = mark
+    mark.sequence = synced
+    guard syncFile.write(mark), syncFile.sync() else {
+      _ = fail(systemFault("sync", syncFile.path).detail)
+      return
+    }
+    lastMarked = synced
+  }
+
+  // MARK: end
+
+  private func join() {
+    queue.withLock { $0.stopping = true }
+    wake.raise()
+    syncStop.withLock { $0 = true }
+    syncWake.raise()
+    let all = threads.withLock { threads in
+      defer { threads = [] }
+      return threads
+    }
+    for thread in all { thread.join() }
+  }
+
+  /// Ends the threads after what is queued.
+  func abandon() { join() }
+
+  /// Ends the threads, flushes every table, syncs, and writes both marks.
+  func stop() throws(Fault) {
+    join()
+    if let failed = figures.withLock({ $0.failed }) { throw failed }
+    let flush = rocksdb_flushoptions_create()!
+    defer { rocksdb_flushoptions_destroy(flush) }
+    rocksdb_flushoptions_set_wait(flush, 1)
+    do throws(RocksError) {
+      try checked { rocksdb_flush_wal(database.handle, 1, $0) }
+      for table in Table.allCases {
+        try checked { rocksdb_flush_cf(database.handle, flush, database.family(table), $0) }
+      }
+    } catch {
+      throw error.fault
+    }
+    var mark = mark
+    mark.sequence = database.sequence
+    guard headFile.write(mark), headFile.sync(), syncFile.write(mark), syncFile.sync() else {
+      throw systemFault("write", syncFile.path)
+    }
+  }
+}
+
+/// Room on the volume of a path.
+struct Volume {
+  var free: Int
+  var total: Int
+
+  init?(_ path: String) {
+    var facts = statvfs()
+    guard statvfs(path, &facts) == 0 else { return nil }
+    free = Int(clamping: UInt64(facts.f_bavail) * UInt64(facts.f_frsize))
+    total = Int(clamping: UInt64(facts.f_blocks) * UInt64(facts.f_frsize))
+  }
+}

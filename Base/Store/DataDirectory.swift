@@ -1,0 +1,98 @@
+internal import Base
+internal import Glibc
+
+/// The directory a store lives in, locked for one process: `db/` (RocksDB), the mark files, `LOCK`.
+final class DataDirectory: @unchecked Sendable {
+  let path: String
+  var database: String { path + "/db" }
+  var headMark: String { path + "/" + HeadMark.headFile }
+  var syncMark: String { path + "/" + HeadMark.syncFile }
+  let device: UInt64
+  private let lock: Int32
+
+  /// Makes the directory when asked, and takes the lock. The kernel drops it with the process.
+  init(_ path: String, create: Bool) throws(Fault) {
+    self.path = path
+    if create {
+      guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw systemFault("create", path) }
+    }
+    var facts = stat()
+    guard stat(path, &facts) == 0 else {
+      if errno == ENOENT { throw Fault(.notFound, "there is no data directory \(path)") }
+      throw systemFault("examine", path)
+    }
+    guard facts.st_mode & S_IFMT == S_IFDIR else { throw Fault(.internal, "\(path) is no directory") }
+    device = UInt64(facts.st_dev)
+    let name = path + "/LOCK"
+    lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+    guard lock >= 0 else { throw systemFault("open", name) }
+    guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+      let busy = errno == EWOULDBLOCK
+      let fault = systemFault("lock", name)
+      let holder = DataDirectory.holder(lock)
+      close(lock)
+      guard busy else { throw fault }
+      throw Fault(
+        .conflict, "\(path) is in use by another process\(holder); a data directory has one node")
+    }
+    let pid = Array("\(getpid())\n".utf8)
+    _ = ftruncate(lock, 0)
+    _ = pid.withUnsafeBytes { pwrite(lock, $0.baseAddress, $0.count, 0) }
+  }
+
+  deinit { close(lock) }
+
+  private static func holder(_ fd: Int32) -> String {
+    var text = [UInt8](repeating: 0, count: 16)
+    let n = text.withUnsafeMutableBytes { pread(fd, $0.baseAddress, $0.count, 0) }
+    let digits = text.prefix(max(n, 0)).prefix { (0x30...0x39).contains($0) }
+    return digits.isEmpty ? "" : " (pid \(String(decoding: digits, as: UTF8.self)))"
+  }
+
+  func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
+  func sync() throws(Fault) {
+    let fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard fd >= 0 else { throw systemFault("open", path) }
+    defer { close(fd) }
+    guard fsync(fd) == 0 else { throw systemFault("sync", path) }
+  }
+}
+
+/// Names of a directory's entries, without the dotted ones.
+func listDirectory(_ path: String) -> [String] {
+  guard let handle = opendir(path) else { return [] }
+  defer { closedir(handle) }
+  var names: [String] = []
+  while let entry = readdir(handle) {
+    let name = withUnsafePointer(to: &entry.pointee.d_name) {
+      $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    }
+    if !name.hasPrefix(".") { names.append(name) }
+  }
+  return names
+}
+
+/// The whole of a file, nil when it is missing. `limit` in bytes.
+func readWhole(_ path: String, limit: Int) throws(Fault) -> [UInt8]? {
+  let fd = open(path, O_RDONLY | O_CLOEXEC)
+  guard fd >= 0 else {
+    if errno == ENOENT { return nil }
+    throw systemFault("open", path)
+  }
+  defer { close(fd) }
+  var facts = stat()
+  guard fstat(fd, &facts) == 0 else { throw systemFault("examine", path) }
+  guard facts.st_size <= limit else {
+    throw Fault(.damaged, "\(path) has \(facts.st_size) bytes, more than \(limit)")
+  }
+  var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
+  var done = 0
+  while done < bytes.count {
+    let n = bytes.withUnsafeMutableBytes { read(fd, $0.baseAddress! + done, $0.count - done) }
+    if n < 0 && errno == EINTR { continue }
+    guard n > 0 else { throw systemFault("read", path) }
+    done += n
+  }
+  return bytes
+}
