@@ -59,7 +59,9 @@ public struct MLSHeader: Sendable {
       type = r.integer(UInt8.self)
       guard r.vector() != nil, r.vector() != nil, r.vector() != nil else { return nil }
     }
-    guard let type, (1...3).contains(type), let content = MLSContent(rawValue: type) else { return nil }
+    guard let type, (1...3).contains(type), let content = MLSContent(rawValue: type) else {
+      return nil
+    }
     return MLSHeader(
       content: content, epoch: epoch, groupID: group, wireFormat: format, sender: sender)
   }

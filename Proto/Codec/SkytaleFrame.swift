@@ -134,7 +134,8 @@ public enum SkytaleFrame {
 
   /// Every record of a message but the one that leads to the payload, in order.
   private static func writeOthers(
-    _ w: inout WireWriter, _ bytes: UnsafeRawBufferPointer, _ level: SlimView.Level, _ view: SlimView,
+    _ w: inout WireWriter, _ bytes: UnsafeRawBufferPointer, _ level: SlimView.Level,
+    _ view: SlimView,
     isPublish: Bool
   ) {
     let strips = isPublish && view.strippedBytes > 0

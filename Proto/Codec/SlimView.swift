@@ -208,9 +208,12 @@ public struct SlimView: Sendable {
       case 58:
         try r.inside { r throws(WireError) in try readGroup(&r, .groupAdd, .groupChange, tag: 26) }
       case 66:
-        try r.inside { r throws(WireError) in try readGroup(&r, .groupRemove, .groupChange, tag: 26) }
+        try r.inside { r throws(WireError) in try readGroup(&r, .groupRemove, .groupChange, tag: 26)
+        }
       case 74:
-        try r.inside { r throws(WireError) in try readGroup(&r, .groupWelcome, .groupWelcome, tag: 18) }
+        try r.inside { r throws(WireError) in
+          try readGroup(&r, .groupWelcome, .groupWelcome, tag: 18)
+        }
       case 90:
         try r.inside { r throws(WireError) in
           try readPayload(&r, .groupProposal, .groupProposal, tag: 18)
@@ -370,6 +373,7 @@ extension SlimView {
   private static let messageTypeNames = [
     "UNSPECIFIED", "MSG", "MSG_ACK", "RTX_REQUEST", "RTX_REPLY", "DISCOVERY_REQUEST",
     "DISCOVERY_REPLY", "JOIN_REQUEST", "JOIN_REPLY", "LEAVE_REQUEST", "LEAVE_REPLY", "GROUP_ADD",
-    "GROUP_REMOVE", "GROUP_WELCOME", "GROUP_CLOSE", "GROUP_PROPOSAL", "GROUP_ACK", "GROUP_NACK", "PING",
+    "GROUP_REMOVE", "GROUP_WELCOME", "GROUP_CLOSE", "GROUP_PROPOSAL", "GROUP_ACK", "GROUP_NACK",
+    "PING",
   ]
 }
