@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Runs the tests of this folder, one after another, against the release build: `--counts ci` for `make
+test`, `--counts proof` for `make proof`. Every test is a process of its own with a time limit and a node
+of its own on loopback. Exit status 0: all passed (what needs root or is not on this machine is SKIPped,
+loudly).  --only NAME[,NAME]  --list  --record FILE (writes the table between the markers of that page)."""
+
+import argparse
+import datetime
+import os
+import pathlib
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SKIPPED = 77
+
+# name, script and options, time limit in seconds (ci, proof), what it shows.
+TESTS = [
+    ("health", ["health.py"], (60, 60), "gRPC health and reflection, /livez, /readyz, /metrics"),
+    ("skytale", ["skytale.py"], (300, 300), "skytale-sdk 0.3.0 in both modes, three times, over kill -9"),
+    ("token-api", ["token_api.py"], (300, 1200), "schemathesis over /openapi.yaml, pyjwt, forged tokens"),
+    ("authz", ["authz_matrix.py"], (180, 300), "every endpoint and message type by whom it may be used"),
+    ("grpc-interop", ["grpc_interop.py"], (240, 600), "standard gRPC interop cases from grpcio"),
+    ("killloop", ["killloop.py"], (300, 3600), "kill -9 in the middle of bursts"),
+    ("powercut", ["powercut.py"], (240, 3600), "simulated power cut: nothing synced is lost"),
+    ("bitflips", ["bitflips.py"], (300, 7200), "flipped bits are never served"),
+    ("slow-subscriber", ["slow_subscriber.py"], (180, 300), "a stalled subscriber gets everything"),
+    ("join-million", ["join_million.py"], (180, 1200), "first live message within 5 s of a subscribe"),
+    ("markers", ["markers.py"], (180, 180), "no secret and no plaintext anywhere"),
+    ("badclients", ["badclients.py"], (240, 400), "hostile and broken clients"),
+    ("fulldisk", ["fulldisk.py"], (120, 120), "full disk: refuse, read on, recover"),
+    ("drain", ["drain.py"], (60, 60), "SIGTERM drains and exits 0"),
+    ("readme", ["readme_commands.py"], (300, 300), "every command of the README"),
+]
+
+
+def run(name: str, words: list[str], limit: float, a: argparse.Namespace) -> tuple[str, float, str]:
+    """(result, seconds, last line)."""
+    script = HERE / words[0]
+    if not script.exists():
+        return "MISSING", 0, f"{words[0]} is not there"
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(script), *words[1:], "--bin", a.bin, "--counts", a.counts],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=ROOT)
+    # The test is the leader of its own process group: at its time limit it and what it started end.
+    import threading
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(limit, stop)
+    timer.start()
+    lines: list[str] = []
+    for line in process.stdout:
+        line = line.rstrip()
+        lines.append(line)
+        if a.verbose or not line.startswith("PASS"):
+            print("  " + line, flush=True)
+    status = process.wait()
+    timer.cancel()
+    seconds = time.monotonic() - began
+    last = next((line for line in reversed(lines) if line.startswith(("PASS", "FAIL", "SKIP"))), "")
+    if late.is_set():
+        return "FAIL", seconds, f"not done after {limit:.0f} s"
+    if status == SKIPPED:
+        return "SKIP", seconds, last
+    if status == 0 and any(line.startswith("FAIL") for line in lines):
+        return "FAIL", seconds, "exit status 0 in spite of a FAIL line"
+    return ("PASS" if status == 0 else "FAIL"), seconds, last or f"exit status {status}"
+
+
+def table(results, a: argparse.Namespace) -> str:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                            cwd=ROOT).stdout.strip()
+    rows = "\n".join(
+        f"| {name} | {shows} | {result} | {seconds:.0f} s | {summary(detail)} |"
+        for name, shows, result, seconds, detail in results)
+    day = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+    return (f"Commit {commit or 'unknown'}, {day}, {os.cpu_count()} cores, Linux {platform.release()}, "
+            f"counts: {a.counts}.\n\n| test | what it shows | result | time | figures |\n|---|---|---|---|---|\n"
+            + rows + "\n")
+
+
+def summary(line: str) -> str:
+    line = re.sub(r"^(PASS|FAIL|SKIP) [^:]*: ", "", line)
+    return line.replace("|", "\\|")[:300]
+
+
+def record(path: str, text: str, counts: str) -> None:
+    """Replaces what stands between the page's markers for these counts."""
+    page = pathlib.Path(path)
+    begin, end = f"<!-- {counts}: begin -->", f"<!-- {counts}: end -->"
+    old = page.read_text()
+    if begin not in old or end not in old:
+        raise SystemExit(f"{path} has no markers {begin} ... {end}")
+    head, rest = old.split(begin, 1)
+    page.write_text(head + begin + "\n" + text + end + rest.split(end, 1)[1])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", default=str(ROOT / ".build/release"))
+    parser.add_argument("--counts", choices=["ci", "proof"], default="ci")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--record", default="")
+    parser.add_argument("--verbose", action="store_true", help="PASS lines too")
+    parser.add_argument("--list", action="store_true")
+    a = parser.parse_args()
+    a.bin = str(pathlib.Path(a.bin).resolve())
+    if a.list:
+        for name, words, _, shows in TESTS:
+            print(f"{name:16} {words[0]:22} {shows}")
+        return 0
+    for program in ("posthoused", "posthouse"):
+        if not (pathlib.Path(a.bin) / program).exists():
+            print(f"FAIL run: {a.bin}/{program} is not built (make build)")
+            return 1
+    wanted = [name for name in a.only.split(",") if name]
+    unknown = set(wanted) - {name for name, *_ in TESTS}
+    if unknown:
+        print(f"no such test: {', '.join(sorted(unknown))}; --list shows them", file=sys.stderr)
+        return 2
+    results = []
+    for name, words, limits, shows in TESTS:
+        if wanted and name not in wanted:
+            continue
+        print(f"{name}: {shows}", flush=True)
+        result, seconds, detail = run(name, words, limits[a.counts == "proof"], a)
+        results.append((name, shows, result, seconds, detail))
+        print(f"  {result} in {seconds:.0f} s", flush=True)
+    text = table(results, a)
+    print()
+    for name, _, result, seconds, detail in results:
+        print(f"{result:8}{name:18}{seconds:6.0f} s   {summary(detail)[:150]}")
+    if a.record:
+        record(a.record, text, a.counts)
+    skipped = [name for name, _, result, _, _ in results if result == "SKIP"]
+    if skipped:
+        print(f"\n*** NOT RUN on this machine: {', '.join(skipped)} ***")
+    failed = [name for name, _, result, _, _ in results if result in ("FAIL", "MISSING")]
+    print(f"\n{len(results) - len(failed) - len(skipped)} passed, {len(skipped)} skipped, "
+          f"{len(failed)} failed" + (f": {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
