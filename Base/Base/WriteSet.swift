@@ -66,7 +66,7 @@ public struct WriteSet: Sendable {
 }
 
 /// A row as it was read: key and value.
-public struct Row: Sendable {
+public struct Row: Sendable, Equatable {
   public var key: [UInt8]
   public var value: [UInt8]
   public init(key: [UInt8], value: [UInt8]) {
