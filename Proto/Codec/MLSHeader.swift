@@ -18,11 +18,12 @@ public struct MLSHeader: Sendable {
   public var groupID: Range<Int>
   /// 1 PublicMessage, 2 PrivateMessage, 3 Welcome, 4 GroupInfo, 5 KeyPackage.
   public var wireFormat: UInt16
-  /// PublicMessage sender: 1 member, 2 external, 3 new member's proposal, 4 new member's commit; else 0.
+  /// PublicMessage sender: 1 member, 2 external, 3 new member's proposal, 4 new member's commit;
+  /// else 0.
   public var sender: UInt8 = 0
 
-  /// Reads the header at the start, or behind the eight bytes that newer Skytale agents put before a
-  /// padded message (mask, length XOR mask, both little-endian). nil: no MLS message.
+  /// Reads the header at the start, or behind the eight bytes that newer Skytale agents put before
+  /// a padded message (mask, length XOR mask, both little-endian). nil: no MLS message.
   public static func read(_ bytes: UnsafeRawBufferPointer) -> MLSHeader? {
     if let plain = parse(bytes, 0..<bytes.count) { return plain }
     guard bytes.count > 8 else { return nil }
@@ -78,7 +79,8 @@ public struct MLSHeader: Sendable {
       return T(bigEndian: bytes.loadUnaligned(fromByteOffset: at, as: T.self))
     }
 
-    /// `opaque<V>`: a length of 1, 2 or 4 bytes in its shortest form (RFC 9420 section 2.1.2), then it.
+    /// `opaque<V>`: a length of 1, 2 or 4 bytes in its shortest form (RFC 9420 section 2.1.2), then
+    /// it.
     mutating func vector() -> Range<Int>? {
       guard let first = integer(UInt8.self) else { return nil }
       var length = Int(first & 0x3f)

@@ -4,9 +4,9 @@ public import Base
 public protocol WireDecodable {
   /// Every field at its default.
   init()
-  /// Reads fields up to the end of the message. Scalars: the last occurrence wins. Embedded messages:
-  /// occurrences are merged. Repeated fields: appended. A known field with another wire type is treated
-  /// as unknown; unknown fields are skipped and not kept.
+  /// Reads fields up to the end of the message. Scalars: the last occurrence wins. Embedded
+  /// messages: occurrences are merged. Repeated fields: appended. A known field with another wire
+  /// type is treated as unknown; unknown fields are skipped and not kept.
   mutating func merge(from reader: inout WireReader) throws(WireError)
 }
 
@@ -16,8 +16,8 @@ public protocol ProtoMessage: WireDecodable, Equatable, Sendable {
   static var fullName: String { get }
   /// Bytes that `encode` writes. Cost: one walk per level of nesting.
   var encodedSize: Int { get }
-  /// Fields in the order of the schema, defaults left out, map entries sorted by key: equal values give
-  /// equal bytes.
+  /// Fields in the order of the schema, defaults left out, map entries sorted by key: equal values
+  /// give equal bytes.
   func encode(into writer: inout WireWriter)
 }
 

@@ -5,10 +5,10 @@ public import Base
 public enum SkytaleFrame {
   /// A frame for the channel's archive and subscribers, from a publish as it came: one allocation.
   ///
-  /// The payload is moved to the end of every message that encloses it (the order of fields is free) and
-  /// gets eight zero bytes; recv_from, forward_to and incoming_conn are taken out of the header; all
-  /// other records keep their bytes. Without a payload (a ping) nothing is added and `hasSuffix` is
-  /// false. nil: not a publish, or more than `Limits.messageBytes` with the suffix.
+  /// The payload is moved to the end of every message that encloses it (the order of fields is
+  /// free) and gets eight zero bytes; recv_from, forward_to and incoming_conn are taken out of the
+  /// header; all other records keep their bytes. Without a payload (a ping) nothing is added and
+  /// `hasSuffix` is false. nil: not a publish, or more than `Limits.messageBytes` with the suffix.
   public static func build(
     from bytes: UnsafeRawBufferPointer, view: SlimView
   ) -> (frame: Bytes, hasSuffix: Bool)? {
@@ -42,10 +42,10 @@ public enum SkytaleFrame {
     return (frame, true)
   }
 
-  /// A frame from scratch, for a publish that did not come as a SLIM message. The payload goes where its
-  /// session message type has it: MSG, JOIN_REPLY, GROUP_ADD, GROUP_REMOVE, GROUP_WELCOME,
-  /// GROUP_PROPOSAL; nil for other types, and when it would be larger than `Limits.messageBytes`.
-  /// `payloadType` is kept for MSG only.
+  /// A frame from scratch, for a publish that did not come as a SLIM message. The payload goes
+  /// where its session message type has it: MSG, JOIN_REPLY, GROUP_ADD, GROUP_REMOVE,
+  /// GROUP_WELCOME, GROUP_PROPOSAL; nil for other types, and when it would be larger than
+  /// `Limits.messageBytes`. `payloadType` is kept for MSG only.
   public static func make(
     org: String, namespace: String, service: String, messageType: UInt32, payloadType: String,
     payload: UnsafeRawBufferPointer

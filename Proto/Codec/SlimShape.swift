@@ -1,8 +1,8 @@
 /// The messages of `dataplane.proto.v1` (family A), as far as one must know them to tell whether a
 /// receiver will be able to decode a message.
 ///
-/// Receivers' runtimes differ: some skip a known field with an unexpected wire type, the agents' one ends
-/// the stream. So a relay must let nothing through that any of them chokes on.
+/// Receivers' runtimes differ: some skip a known field with an unexpected wire type, the agents'
+/// one ends the stream. So a relay must let nothing through that any of them chokes on.
 enum SlimShape {
   case message, subscribe, ack, link, negotiation, publish, header, name, encodedName, stringName
   case session, content, application, command, discovery, joinRequest, joinReply, groupChange
@@ -74,7 +74,8 @@ enum SlimShape {
     }
   }
 
-  /// Reads the value behind `tag` and refuses what a receiver could not decode. Unknown fields pass.
+  /// Reads the value behind `tag` and refuses what a receiver could not decode. Unknown fields
+  /// pass.
   func check(_ tag: UInt32, _ r: inout WireReader) throws(WireError) {
     let type = tag & 7
     switch field(tag >> 3) {

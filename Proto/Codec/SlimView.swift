@@ -4,9 +4,10 @@ public import Base
 /// offsets into the bytes it was read from.
 ///
 /// Stricter than a plain decoder, because what passes is forwarded to readers with other runtimes:
-/// known fields must have their wire type, text must be UTF-8 everywhere, a singular embedded message
-/// may occur once, and a oneof may have one member (no encoder writes more, and readers would disagree
-/// on the meaning). All else throws `malformed`. Repeated scalars: the last one wins.
+/// known fields must have their wire type, text must be UTF-8 everywhere, a singular embedded
+/// message may occur once, and a oneof may have one member (no encoder writes more, and readers
+/// would disagree on the meaning). All else throws `malformed`. Repeated scalars: the last one
+/// wins.
 public struct SlimView: Sendable {
   public enum Kind: UInt8, Sendable {
     case none, subscribe, unsubscribe, publish, link, subscriptionAck

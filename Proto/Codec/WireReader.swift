@@ -22,8 +22,8 @@ public enum WireType {
 
 /// Reads the protobuf wire format from borrowed bytes, front to back, every access checked.
 ///
-/// Offsets are counted from the first byte of the whole buffer, also inside embedded messages. Valid
-/// only while the bytes are.
+/// Offsets are counted from the first byte of the whole buffer, also inside embedded messages.
+/// Valid only while the bytes are.
 @frozen public struct WireReader {
   @usableFromInline let whole: UnsafeRawBufferPointer
   @usableFromInline var at: Int

@@ -1,5 +1,5 @@
-/// Writes the protobuf wire format into a buffer whose size was computed before. Overrunning it is our
-/// own mistake and traps.
+/// Writes the protobuf wire format into a buffer whose size was computed before. Overrunning it is
+/// our own mistake and traps.
 @frozen public struct WireWriter {
   @usableFromInline let whole: UnsafeMutableRawBufferPointer
   @usableFromInline var at: Int

@@ -54,8 +54,8 @@ import Glibc
   }
 }
 
-/// The schema files as reflection serves them. The bytes stand as text, which compiles faster than a
-/// literal of numbers and is decoded when first asked for.
+/// The schema files as reflection serves them. The bytes stand as text, which compiles faster than
+/// a literal of numbers and is decoded when first asked for.
 func descriptorSet(_ files: [FileNode], _ names: NameTable) throws(GenerationError) -> String {
   var out = Source()
   var messages: [String] = []

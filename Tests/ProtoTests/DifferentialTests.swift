@@ -46,7 +46,7 @@ struct DifferentialTests {
     .enabled(
       if: python != nil,
       "SKIPPED: set POSTHOUSE_TEST_PYTHON to a python3 with protobuf and grpcio-tools"),
-    arguments: [1, 2])
+    arguments: [1, 2, 3, 4])
   func bothWays(seed: Int) throws {
     let python = try #require(python)
     let script = root.appending(path: "Tests/ProtoTests/differential.py").path

@@ -3,7 +3,8 @@ import Codec
 import Messages
 import Testing
 
-/// Messages with a payload in each place a relay must know, and how to find it again by plain decoding.
+/// Messages with a payload in each place a relay must know, and how to find it again by plain
+/// decoding.
 enum Places {
   static let names = [
     "application", "groupAdd", "groupRemove", "groupWelcome", "groupProposal", "joinReply",
@@ -96,8 +97,8 @@ enum Way {
   }
 }
 
-/// Every record of every message on the way to the payload put in another order, with overlong tags and
-/// unknown records between them.
+/// Every record of every message on the way to the payload put in another order, with overlong tags
+/// and unknown records between them.
 func shuffled(_ bytes: [UInt8], _ random: inout Seeded, _ way: Way = .message) -> [UInt8] {
   var records: [[UInt8]] = []
   bytes.withUnsafeBytes { all in

@@ -119,7 +119,7 @@ def generate(classes, seed, count):
         for _ in range(2):
             m = classes[name]()
             fill(r, m)
-            both.append(m.SerializeToString())
+            both.append(m.SerializeToString(deterministic=True))
         print(name, both[0].hex() or "-")
         print(name, damaged(r, *both).hex() or "-")
 
@@ -149,6 +149,14 @@ def has_unknown(m):
     return False
 
 
+def loses_entry(m):
+    """True when Python put a map entry aside because it holds an unknown field. Other runtimes, and
+    ours, skip that field and keep the entry."""
+    maps = {f.number for f in m.DESCRIPTOR.fields
+            if f.message_type is not None and f.message_type.GetOptions().map_entry}
+    return any(u.field_number in maps for u in unknown_fields.UnknownFieldSet(m))
+
+
 def check(classes):
     seen = refused = unknown = 0
     for line in sys.stdin:
@@ -171,6 +179,9 @@ def check(classes):
         if m is None:
             sys.exit(f"{name} {data.hex()}: Python refuses it, we decode it as {answer}")
         unknown += has_unknown(m)
+        # Only messages at the top of our schema hold maps.
+        if loses_entry(m):
+            continue
         m.DiscardUnknownFields()
         ours = cls.FromString(b"" if answer == "-" else bytes.fromhex(answer))
         if has_unknown(ours):
