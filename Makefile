@@ -9,7 +9,7 @@ setup: ## Install what is missing (Debian 12; root or sudo)
 build: setup ## Release build of posthoused, posthouse and the tools
 	@ops/dev/build
 demo: ## Two real agents talk through a node, end to end
-	@ops/dev/demo
+	@ops/dev/demo $(if $(KEEP),--keep)
 test: ## Everything at reduced counts, at most 20 minutes on two cores
 	@ops/dev/test
 proof: ## The full counts; results go to docs/proofs.md
