@@ -74,7 +74,7 @@ let package = Package(
     adapter("Loop", "Transport/Loop", ["Base", "Report", "CSys"]),
     adapter("Tls", "Transport/Tls", ["Base", "Loop", "COpenSSL"]),
     adapter("Http", "Transport/Http", ["Base", "Report", "Loop", "Tls", "CNghttp2", "CSys"]),
-    room("Grpc", "Transport/Grpc", ["Base", "Codec", "Report", "Loop", "Http"]),
+    room("Grpc", "Transport/Grpc", ["Base", "Codec", "Messages", "Report", "Loop", "Http"]),
 
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),

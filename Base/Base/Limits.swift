@@ -28,6 +28,8 @@ public enum Limits {
   public static let idleHttpSeconds = 60
   /// Header list of one HTTP/2 request in bytes (SETTINGS_MAX_HEADER_LIST_SIZE).
   public static let headerListBytes = 16 << 10
+  /// Connections one listener holds open; further ones are closed at once and counted.
+  public static let connectionsPerListener = 50_000
   /// Streams one HTTP/2 connection may hold open.
   public static let streamsPerConnection = 1_000
   /// Stream resets a client may cause in a second before the connection is cut (rapid reset).
@@ -90,6 +92,19 @@ public enum Limits {
   /// Free bytes on the data volume below which new messages are refused (default; `disk.min_free`).
   public static let diskMinFreeBytes = 256 << 20
 
+  // MARK: store
+  /// Bytes and write sets of one RocksDB batch; what is over waits for the next, microseconds later.
+  public static let commitBatchBytes = 8 << 20
+  public static let commitBatchSets = 4_096
+  /// Bytes of write-ahead log before the oldest memtable is flushed: bounds the replay after kill -9.
+  public static let walBytes = 256 << 20
+  /// Bytes of the block cache (default; `store.cache`).
+  public static let blockCacheBytes = 256 << 20
+  /// Milliseconds between background syncs of what was only written, and of the synced mark.
+  public static let syncEveryMilliseconds = 1_000
+  /// Threads that read the archive for the loops.
+  public static let readerThreads = 2
+
   // MARK: replay
   /// Seconds back from now in which the oldest commit is looked for (default; `replay.window`).
   public static let replayWindowSeconds = 600
@@ -112,7 +127,31 @@ public enum Limits {
   /// Seconds a served join request is hidden from other polls, and seconds after the joiner's last poll until it expires.
   public static let pendingLeaseSeconds = 5
   public static let pendingExpirySeconds = 120
-  /// Keys, open invites and channels of one tenant.
+  /// Bytes of a JWT as text; longer ones are refused unread.
+  public static let jwtBytes = 4 << 10
+  /// UTF-8 bytes of the identity in a join request, and of an API key's label.
+  public static let identityBytes = 1_024
+  public static let keyLabelBytes = 128
+  /// Seconds a completed or expired join request is still answered for; then it is forgotten.
+  public static let joinKeptSeconds = 600
+  /// Bytes of key packages and welcomes kept in memory for joins of one tenant's channels; more: `conflict`.
+  public static let joinBytesPerTenant = 64 << 20
+  /// Changes of accounts waiting for the disk; more: `unavailable`.
+  public static let tokenQueue = 10_000
+  /// HTTP calls of one key: a second, and at once. Polls of pending and welcome have the second budget.
+  public static let callsPerSecond = 50
+  public static let callsBurst = 100
+  public static let pollsPerSecond = 1_000
+  public static let pollsBurst = 2_000
+  /// Failed authentications of one peer address: a second, and at once; more: `rate_limited` in place of `unauthorized`.
+  public static let failuresPerSecond = 5
+  public static let failuresBurst = 50
+  /// Peer addresses whose failures are counted; over it the counts start anew.
+  public static let failurePeers = 65_536
+  /// Rows of one list answer, and days of one usage answer.
+  public static let listRows = 1_000
+  public static let usageDays = 366
+  /// Keys, open invites and channels of one tenant; more: `conflict`.
   public static let keysPerTenant = 1_000
   public static let invitesPerTenant = 100_000
   public static let channelsPerTenant = 1_000_000

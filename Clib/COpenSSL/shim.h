@@ -11,3 +11,13 @@
 #include <sys/prctl.h>
 // prctl is variadic, which Swift cannot call. Here because only the room with the keys needs it.
 static inline int posthouse_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+// Function-like macros of TLS, for the room Tls.
+static inline int posthouse_ssl_min_version(SSL_CTX *c, int v) { return SSL_CTX_set_min_proto_version(c, v); }
+static inline long posthouse_ssl_modes(SSL_CTX *c) {
+  SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE |
+                             SSL_OP_IGNORE_UNEXPECTED_EOF);
+  return SSL_CTX_set_mode(c, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                 SSL_MODE_RELEASE_BUFFERS);
+}
+static inline long posthouse_ssl_server_name(SSL *s, const char *name) { return SSL_set_tlsext_host_name(s, name); }
+// Writes with plain write(2) in the socket BIO would raise SIGPIPE; the process ignores it.

@@ -1,0 +1,209 @@
+public import Base
+public import Codec
+public import Http
+public import Loop
+public import Synchronization
+internal import Report
+
+/// Methods by path. Filled before the first listener, then only read.
+final class GrpcRoutes: @unchecked Sendable {
+  struct Route {
+    let limits: GrpcLimits
+    let make: @Sendable (GrpcCall) -> (any GrpcHandler)?
+  }
+  var table: [String: Route] = [:]
+  var sealed = false
+}
+
+/// Serves gRPC on any number of listeners and loops.
+public final class GrpcServer: @unchecked Sendable {
+  private let loops: [EventLoop]
+  private let settings: Http2Settings
+  private let routes = GrpcRoutes()
+  private let shards: [GrpcShard]
+  private let listeners = Lock<[Listener]>([])
+  /// Connections that are open.
+  public let sessionCount = Atomic<Int>(0)
+
+  public init(loops: [EventLoop], settings: Http2Settings = Http2Settings()) {
+    self.loops = loops
+    self.settings = settings
+    let routes = routes
+    shards = loops.map { _ in GrpcShard(routes) }
+    for shard in shards { shard.server = self }
+  }
+
+  // MARK: methods
+
+  /// `make` is called on the call's loop when the request headers are in. It returns what serves the
+  /// call, or nil after `call.refuse`. Before the first `listen`.
+  public func register(
+    _ path: String, limits: GrpcLimits = .default,
+    _ make: @escaping @Sendable (GrpcCall) -> (any GrpcHandler)?
+  ) {
+    precondition(!routes.sealed, "methods are registered before the server listens")
+    precondition(path.hasPrefix("/"), "a method's path is /package.Service/Method")
+    routes.table[path] = GrpcRoutes.Route(limits: limits, make: make)
+  }
+
+  public func register(
+    _ method: MethodDescriptor, limits: GrpcLimits = .default,
+    _ make: @escaping @Sendable (GrpcCall) -> (any GrpcHandler)?
+  ) {
+    register(method.path, limits: limits, make)
+  }
+
+  /// Answers a unary call. Called on the call's loop; the answer may come later, on the same loop.
+  public typealias Reply<Response> = (Result<Response, Fault>) -> Void
+
+  public func registerUnary(
+    _ path: String, limits: GrpcLimits = .default,
+    _ serve: @escaping @Sendable (GrpcCall, [UInt8], @escaping Reply<[UInt8]>) -> Void
+  ) {
+    register(path, limits: limits) { _ in
+      UnaryHandler { call, bytes, reply in
+        serve(call, [UInt8](bytes)) { reply($0.map { framed($0) }) }
+      }
+    }
+  }
+
+  /// The typed form: decodes the request, encodes the response.
+  public func registerUnary<Request: ProtoMessage, Response: ProtoMessage>(
+    _ method: MethodDescriptor, _: Request.Type = Request.self, _: Response.Type = Response.self,
+    limits: GrpcLimits = .default,
+    _ serve: @escaping @Sendable (GrpcCall, Request, @escaping Reply<Response>) -> Void
+  ) {
+    register(method.path, limits: limits) { _ in
+      UnaryHandler { call, bytes, reply in
+        do throws(WireError) {
+          let request = try Request(decoding: bytes)
+          serve(call, request) { reply($0.map { $0.framed() }) }
+        } catch {
+          reply(.failure(Fault(.badRequest, "the request is no valid \(Request.fullName)")))
+        }
+      }
+    }
+  }
+
+  public var paths: [String] { routes.table.keys.sorted() }
+
+  // MARK: listening
+
+  /// Listens; connections spread over the loops. `tls` makes the TLS side of each connection.
+  @discardableResult public func listen(
+    _ endpoint: Endpoint, tls: (@Sendable () -> Wire?)? = nil,
+    maximumConnections: Int = Limits.connectionsPerListener
+  ) throws(SocketError) -> Listener {
+    routes.sealed = true
+    let listener = try Listener(
+      endpoint, loops: loops, maximumConnections: maximumConnections
+    ) { [self] loop, _ in
+      let shard = shards[loops.firstIndex { $0 === loop }!]
+      let session = Http2Session(isServer: true, owner: shard, settings: settings)
+      shard.sessions[ObjectIdentifier(session)] = session
+      sessionCount.increment()
+      // A TLS side that cannot be made fails its handshake; it never falls back to clear text.
+      return (session, tls.map { $0() ?? Wire() })
+    }
+    listeners.withLock { $0.append(listener) }
+    return listener
+  }
+
+  public func closeListeners() {
+    for listener in listeners.withLock({ $0 }) { listener.close() }
+  }
+
+  /// GOAWAY to every client; open calls go on, connections close with their last call.
+  public func drain() {
+    closeListeners()
+    for (loop, shard) in zip(loops, shards) {
+      loop.post { for session in shard.sessions.values { session.drain() } }
+    }
+  }
+
+  /// Ends every call with `status` and closes every connection once that has left.
+  public func closeAll(_ status: GrpcStatus, _ message: String = "") {
+    closeListeners()
+    for (loop, shard) in zip(loops, shards) {
+      loop.post {
+        for session in shard.sessions.values {
+          session.forEachStream { ($0 as? GrpcCall)?.finish(status, message, discarding: true) }
+          session.drain()
+        }
+        loop.schedule(after: .seconds(1)) {
+          for session in Array(shard.sessions.values) { session.connection.close("server closed") }
+        }
+      }
+    }
+  }
+
+  fileprivate func receiveClosed() { sessionCount.decrement() }
+}
+
+/// A server's side on one loop; only touched there.
+final class GrpcShard: Http2Owner, @unchecked Sendable {
+  let routes: GrpcRoutes
+  var sessions: [ObjectIdentifier: Http2Session] = [:]
+  weak var server: GrpcServer?
+
+  init(_ routes: GrpcRoutes) { self.routes = routes }
+
+  override func makeStream(on session: Http2Session) -> Http2Stream { GrpcCall(routes) }
+
+  override func receiveClosed(_ session: Http2Session, reason: String) {
+    if sessions.removeValue(forKey: ObjectIdentifier(session)) != nil { server?.receiveClosed() }
+  }
+}
+
+/// One request, one response.
+final class UnaryHandler: GrpcHandler {
+  typealias Serve = (GrpcCall, UnsafeRawBufferPointer, @escaping GrpcServer.Reply<Bytes>) -> Void
+  private let serve: Serve
+  private var request: Bytes?
+
+  init(_ serve: @escaping Serve) { self.serve = serve }
+
+  func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+    if request != nil {
+      call.finish(.internal, "a unary call carries one request")
+      return
+    }
+    request = Bytes(bytes)
+  }
+
+  func receiveHalfClose(on call: GrpcCall) {
+    guard let request else {
+      call.finish(.internal, "a unary call carries one request")
+      return
+    }
+    self.request = nil
+    request.withUnsafeBytes { bytes in
+      serve(call, bytes) { result in
+        // The call may have ended meanwhile: then nothing of this has an effect.
+        switch result {
+        case .success(let frame):
+          call.send(frame)
+          call.finish(.ok)
+        case .failure(let fault): call.finish(fault)
+        }
+      }
+    }
+  }
+
+  func receiveClosed(on call: GrpcCall) {}
+}
+
+/// A message with its prefix.
+public func framed(_ message: [UInt8]) -> Bytes {
+  message.withUnsafeBytes { framed($0) }
+}
+
+public func framed(_ message: UnsafeRawBufferPointer) -> Bytes {
+  Bytes(count: message.count + GrpcFrame.prefixBytes) { room in
+    GrpcFrame.writePrefix(message.count, to: room)
+    if message.count > 0 {
+      UnsafeMutableRawBufferPointer(rebasing: room[GrpcFrame.prefixBytes...])
+        .copyMemory(from: message)
+    }
+  }
+}

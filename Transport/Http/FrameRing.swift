@@ -1,0 +1,92 @@
+internal import Base
+
+/// FIFO of shared buffers waiting for a stream's window: one slot each, nothing allocated per message.
+struct FrameRing: ~Copyable {
+  private var slots: UnsafeMutablePointer<Bytes>?
+  private var mask = -1
+  private var head = 0
+  private var count = 0
+  /// Bytes of the first buffer that are gone.
+  private var offset = 0
+  /// Bytes not yet taken.
+  private(set) var bytes = 0
+
+  init() {}
+
+  deinit {
+    for i in 0..<count { (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1) }
+    slots?.deallocate()
+  }
+
+  mutating func push(_ frame: Bytes) {
+    if count == mask &+ 1 { grow() }
+    (slots.unsafelyUnwrapped + ((head &+ count) & mask)).initialize(to: frame)
+    count &+= 1
+    bytes &+= frame.count
+  }
+
+  private mutating func grow() {
+    let room = mask < 0 ? 4 : (mask &+ 1) &* 2
+    let next = UnsafeMutablePointer<Bytes>.allocate(capacity: room)
+    if let slots {
+      let first = min(count, mask &+ 1 &- head)
+      next.moveInitialize(from: slots + head, count: first)
+      (next + first).moveInitialize(from: slots, count: count &- first)
+      slots.deallocate()
+    }
+    slots = next
+    mask = room &- 1
+    head = 0
+  }
+
+  /// Copies exactly `n` bytes to `target`. `n` is at most `bytes`.
+  mutating func drain(_ n: Int, into target: UnsafeMutableRawPointer) {
+    var left = n
+    var to = target
+    while left > 0 {
+      let slot = slots.unsafelyUnwrapped + head
+      let size = slot.pointee.count
+      let part = min(left, size &- offset)
+      to.copyMemory(from: slot.pointee.base + offset, byteCount: part)
+      to += part
+      left &-= part
+      offset &+= part
+      if offset == size {
+        slot.deinitialize(count: 1)
+        head = (head &+ 1) & mask
+        count &-= 1
+        offset = 0
+      }
+    }
+    bytes &-= n
+    // A burst's memory is not kept by a quiet stream.
+    if count == 0, mask >= 255 {
+      slots?.deallocate()
+      slots = nil
+      mask = -1
+      head = 0
+    }
+  }
+
+  /// Drops what is behind the first `n` bytes, but no part of a buffer that has begun to leave.
+  mutating func truncate(keeping n: Int) {
+    var kept = 0
+    var sum = 0
+    while kept < count, sum < n || (kept == 0 && offset > 0) {
+      let size = (slots.unsafelyUnwrapped + ((head &+ kept) & mask)).pointee.count
+      sum += kept == 0 ? size - offset : size
+      kept += 1
+    }
+    for i in kept..<count { (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1) }
+    count = kept
+    bytes = sum
+  }
+
+  mutating func removeAll() {
+    for i in 0..<count { (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1) }
+    count = 0
+    head = 0
+    offset = 0
+    bytes = 0
+  }
+}

@@ -1,0 +1,43 @@
+/// What lies between a socket and its bytes: TLS. A connection without one speaks in the clear.
+open class Wire {
+  public enum Step: Sendable {
+    case done, wantsMore
+    /// Clear text for a log; never a secret.
+    case failed(String)
+  }
+  public init() {}
+  /// The protocol agreed by ALPN, when the handshake is done.
+  open var applicationProtocol: String? { nil }
+  open func attach(descriptor: Int32) {}
+  /// Goes on with the handshake as far as the socket allows.
+  open func handshake() -> Step { .failed("TLS could not start") }
+  /// Bytes read, 0 at the end of the stream, `Wire.later`, or `Wire.broken`.
+  open func read(into room: UnsafeMutableRawBufferPointer) -> Int { Wire.broken }
+  open func write(_ bytes: UnsafeRawBufferPointer) -> Int { Wire.broken }
+  /// Says goodbye in the protocol's way, if the socket takes it.
+  open func shutdown() {}
+
+  public static let later = -1
+  public static let broken = -2
+}
+
+/// What speaks over a connection. One at a time; a sniffer replaces itself by what it found.
+open class ConnectionDriver {
+  public internal(set) unowned(unsafe) final var connection: Connection!
+  public init() {}
+
+  /// The connection stands, the TLS handshake is done.
+  open func receiveOpened() {}
+  /// Borrowed bytes.
+  open func receiveBytes(_ bytes: UnsafeRawBufferPointer) {}
+  /// The peer will send nothing more.
+  open func receiveEnd() { connection.close() }
+  /// Append to `connection.output` what is ready, up to about `Limits.connectionQueueBytes`.
+  open func fill() {}
+  /// A flush is over; `fill` may have been called several times.
+  open func receiveFlushed() {}
+  /// True when everything is said: closed once the output is empty.
+  open var isFinished: Bool { false }
+  /// Exactly once. `reason` is clear text.
+  open func receiveClosed(_ reason: String) {}
+}
