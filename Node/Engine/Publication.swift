@@ -93,10 +93,12 @@ public struct Delivery: Sendable {
   public var producerSequence: UInt64
   /// Wall clock of the record's commit window.
   public var wall: Instant
+  /// True when the frame ends in a suffix that holds the sequence.
+  public var hasSuffix: Bool
 
   public init(
     sequence: UInt64, frame: Bytes, type: UInt8, mls: MLSKind, epoch: UInt64, generation: UInt32,
-    producer: UInt64, producerSequence: UInt64, wall: Instant
+    producer: UInt64, producerSequence: UInt64, wall: Instant, hasSuffix: Bool
   ) {
     self.sequence = sequence
     self.frame = frame
@@ -107,6 +109,7 @@ public struct Delivery: Sendable {
     self.producer = producer
     self.producerSequence = producerSequence
     self.wall = wall
+    self.hasSuffix = hasSuffix
   }
 }
 
