@@ -44,6 +44,8 @@ extension ProtoMessage {
   /// The message's bytes.
   public func encoded() -> [UInt8] {
     let size = encodedSize
+    // The shared empty array must not be written, not even its count.
+    if size == 0 { return [] }
     return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
       var writer = WireWriter(UnsafeMutableRawBufferPointer(buffer))
       encode(into: &writer)
