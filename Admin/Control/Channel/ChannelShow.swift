@@ -1,0 +1,16 @@
+internal import Base
+internal import Messages
+internal import Settings
+
+enum ChannelShow: Command {
+  static let form = CommandForm(
+    "channel show", "Show a channel: what is kept, its MLS epoch, who may use it.",
+    arguments: [CommandArgument("NAME")])
+
+  static func run(_ call: Call) throws(Fault) {
+    let channel: AdminChannel = try call.link().call(
+      AdminService.getChannel, AdminChannelRequest(name: call.word(0)), timeout: try call.timeout())
+    call.renderer.show(
+      .record(ChannelView.fields(channel), ChannelView.json(channel), name: channel.name))
+  }
+}

@@ -1,0 +1,95 @@
+internal import Base
+internal import Glibc
+internal import Settings
+
+/// Which node a command line means, in this order: `--admin-socket`, `--address`, `--data`, then
+/// POSTHOUSE_ADMIN_SOCKET, POSTHOUSE_ADDRESS, POSTHOUSE_DATA, then the default data directory.
+enum NodeTarget: Equatable {
+  case socket(String)
+  case remote(HostPort, token: String)
+  /// A data directory: its running node if there is one, else the database itself.
+  case data(String, isExplicit: Bool)
+
+  static func find(
+    _ parsed: CommandSyntax.Parsed, _ environment: [String: String]
+  ) throws(Fault) -> NodeTarget {
+    let named = ["--admin-socket", "--address", "--data"].filter(parsed.has)
+    if named.count > 1 {
+      throw Fault(.usage, "\(named.joined(separator: " and ")) name two nodes: give one of them")
+    }
+    func given(_ option: String, _ variable: String, only: Bool) -> String? {
+      if let value = parsed.value(option) { return value }
+      guard only, let value = environment[variable], !value.isEmpty else { return nil }
+      return value
+    }
+    let fromEnvironment = named.isEmpty
+    if let path = given("--admin-socket", "POSTHOUSE_ADMIN_SOCKET", only: fromEnvironment) {
+      return .socket(path)
+    }
+    if let text = given("--address", "POSTHOUSE_ADDRESS", only: fromEnvironment) {
+      return try remote(text, parsed, environment)
+    }
+    if let path = given("--data", "POSTHOUSE_DATA", only: fromEnvironment) {
+      return .data(path, isExplicit: true)
+    }
+    return .data(SettingSchema.standardDataDirectory(environment), isExplicit: false)
+  }
+
+  private static func remote(
+    _ text: String, _ parsed: CommandSyntax.Parsed, _ environment: [String: String]
+  ) throws(Fault) -> NodeTarget {
+    guard let address = HostPort(text) else {
+      throw Fault(.usage, "--address wants HOST:PORT, not \"\(text)\"")
+    }
+    let token = parsed.value("--admin-token") ?? environment["POSTHOUSE_ADMIN_TOKEN"] ?? ""
+    if token.isEmpty, !address.isLoopback {
+      throw Fault(
+        .usage,
+        "a remote node wants an admin token: --admin-token or POSTHOUSE_ADMIN_TOKEN (made there by "
+          + "`posthouse admin token`)")
+    }
+    // A token on the open network is a token given away.
+    if !address.isLoopback, !parsed.has("--insecure") {
+      throw Fault(
+        .usage,
+        "\(address) would get the admin token in clear text: use a tunnel to a loopback address, or "
+          + "say --insecure")
+    }
+    return .remote(address, token: token)
+  }
+}
+
+/// Opens the link a target stands for.
+struct NodeFinder {
+  var environment: [String: String]
+  /// How links are made; tests put their own here.
+  var openers: LinkOpeners
+
+  func link(_ target: NodeTarget) throws(Fault) -> any AdminLink {
+    switch target {
+    case .socket(let path): return try openers.socket(path)
+    case .remote(let address, let token): return try openers.remote(address, token)
+    case .data(let directory, let isExplicit):
+      let socket = directory + "/admin.sock"
+      if access(socket, F_OK) == 0 {
+        do throws(Fault) {
+          return try openers.socket(socket)
+        } catch {
+          // A socket left behind by a node that was killed: nobody listens, the database is free.
+          if error.code != .unreachable { throw error }
+        }
+      }
+      guard isExplicit || access(directory + "/db", F_OK) == 0 else {
+        throw Fault(.unreachable, "no node answers and there is no database in \(directory)")
+      }
+      return try openers.offline(directory)
+    }
+  }
+}
+
+/// The three ways to a node.
+struct LinkOpeners: Sendable {
+  var socket: @Sendable (String) throws(Fault) -> any AdminLink
+  var remote: @Sendable (HostPort, String) throws(Fault) -> any AdminLink
+  var offline: @Sendable (String) throws(Fault) -> any AdminLink
+}
