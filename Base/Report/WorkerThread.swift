@@ -30,7 +30,7 @@ private final class ThreadStart {
 private func runThread(_ raw: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   guard let raw else { return nil }
   let start = Unmanaged<ThreadStart>.fromOpaque(raw).takeRetainedValue()
-  _ = pthread_setname_np(pthread_self(), String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
+  sys_name_thread(String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
   // Signals belong to the thread that asked for them, never to a worker.
   var all = sigset_t()
   sigfillset(&all)
@@ -40,10 +40,10 @@ private func runThread(_ raw: UnsafeMutableRawPointer?) -> UnsafeMutableRawPoint
 }
 
 /// A counting semaphore: how one thread wakes another that has no epoll.
-final class Signal: @unchecked Sendable {
+public final class Signal: @unchecked Sendable {
   private let semaphore: UnsafeMutablePointer<sem_t>
 
-  init() {
+  public init() {
     semaphore = .allocate(capacity: 1)
     precondition(sem_init(semaphore, 0, 0) == 0, "semaphore not made")
   }
@@ -53,14 +53,14 @@ final class Signal: @unchecked Sendable {
     semaphore.deallocate()
   }
 
-  func raise() { sem_post(semaphore) }
+  public func raise() { sem_post(semaphore) }
 
-  func wait() {
+  public func wait() {
     while sem_wait(semaphore) != 0 && errno == EINTR {}
   }
 
   /// False when `milliseconds` passed first.
-  func wait(milliseconds: Int) -> Bool {
+  public func wait(milliseconds: Int) -> Bool {
     var until = timespec()
     clock_gettime(CLOCK_REALTIME, &until)
     until.tv_sec += milliseconds / 1000

@@ -8,7 +8,19 @@ struct Submission: Sendable {
   var set: WriteSet
   var synced: Bool
   var reclaims: Bool
+  var chain: WriteChain?
   var done: @Sendable (CommitResult) -> Void
+}
+
+/// Writes that must not overtake a failed one: after a failure those behind it are refused untried,
+/// until their author has heard of all and calls `mend`.
+public final class WriteChain: Sendable {
+  private let broken = Lock(false)
+  public init() {}
+  var isBroken: Bool { broken.withLock { $0 } }
+  func fail() { broken.withLock { $0 = true } }
+  /// Only while no write of the chain is under way.
+  public func mend() { broken.withLock { $0 = false } }
 }
 
 /// The commit thread, and the one beside it that syncs what was only written.
@@ -130,32 +142,43 @@ final class Committer: @unchecked Sendable {
 
   private func commit(_ group: ArraySlice<Submission>, _ bytes: Int, _ batch: Batch) {
     if let failed = figures.withLock({ $0.failed }) {
-      return answer(group, .failure(failed))
+      figures.withLock { $0.refused += UInt64(group.count) }
+      for submission in group { submission.done(.failure(failed)) }
+      return
     }
     let room = roomFor(bytes)
     batch.clear()
     var synced = false
-    for submission in group where room == nil || submission.reclaims {
+    // In order, so that a refusal breaks its chain before the next of the chain is looked at.
+    let refusals = group.map { submission -> Fault? in
+      if let refusal = refusal(of: submission, room) { return refusal }
       batch.add(submission.set, to: database)
       synced = synced || submission.synced
+      return nil
     }
-    var result = CommitResult.success(0)
-    if batch.operations > 0 || synced {
-      result = write(batch, synced: synced, bytes)
-    } else {
-      result = .success(figures.withLock { $0.written })
+    var result = CommitResult.success(figures.withLock { $0.written })
+    if batch.operations > 0 || synced { result = write(batch, synced: synced, bytes) }
+    if case .failure = result {
+      for submission in group { submission.chain?.fail() }
     }
-    guard let room else { return answer(group, result) }
-    for submission in group {
-      submission.done(submission.reclaims ? result : .failure(room))
+    let answers = refusals.map { $0.map { .failure($0) } ?? result }
+    // Counted before anyone is answered, so that who was answered finds it counted.
+    figures.withLock { figures in
+      for answer in answers {
+        if case .failure = answer { figures.refused += 1 } else { figures.sets += 1 }
+      }
     }
-    figures.withLock { $0.refused += UInt64(group.count { !$0.reclaims }) }
+    for (submission, answer) in zip(group, answers) { submission.done(answer) }
   }
 
-  private func answer(_ group: ArraySlice<Submission>, _ result: CommitResult) {
-    if case .failure = result { figures.withLock { $0.refused += UInt64(group.count) } }
-    for submission in group { submission.done(result) }
-    if case .success = result { figures.withLock { $0.sets += UInt64(group.count) } }
+  /// Why a set is not even tried.
+  private func refusal(of submission: Submission, _ room: Fault?) -> Fault? {
+    if let chain = submission.chain, chain.isBroken {
+      return Fault(.unavailable, "an earlier write of the same shard failed")
+    }
+    guard let room, !submission.reclaims else { return nil }
+    submission.chain?.fail()
+    return room
   }
 
   /// The fault to answer with when the volume has no room for so many bytes.

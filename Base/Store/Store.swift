@@ -56,12 +56,14 @@ public final class Store: Sendable {
 
   /// Queues a write set; everything waiting is written as one batch. `synced`: on disk before `done`.
   /// `reclaims`: it frees space, so the check of free space does not refuse it. `done` runs on the commit
-  /// thread, in the order of submission, and must not block.
+  /// thread, in the order of submission, and must not block. `chain`: writes that must not overtake a
+  /// failed one.
   public func submit(
-    _ set: WriteSet, synced: Bool, reclaims: Bool = false,
+    _ set: WriteSet, synced: Bool, reclaims: Bool = false, chain: WriteChain? = nil,
     on done: @escaping @Sendable (CommitResult) -> Void
   ) {
-    committer.submit(Submission(set: set, synced: synced, reclaims: reclaims, done: done))
+    committer.submit(
+      Submission(set: set, synced: synced, reclaims: reclaims, chain: chain, done: done))
   }
 
   /// Writes and waits. For cold paths; never from the commit thread.

@@ -67,6 +67,45 @@ import Testing
   }
 
   @Test(
+    "Behind a refused write of its chain nothing is written, not even what frees space, until it is mended",
+    .enabled(if: isRoot, "SKIPPED: needs root to mount a small file system"))
+  func chains() throws {
+    let scratch = try Scratch()
+    let volume = scratch.path + "/volume"
+    try withVolume(volume, megabytes: 64) {
+      let store = try Store(path: volume + "/data", options: small { $0.minFreeBytes = 16 << 20 })
+      try fill(volume, leaving: 8 << 20)
+      let chain = WriteChain()
+      let answers = Lock<[FaultCode?]>([])
+      func submit(_ n: Int, reclaims: Bool, _ chain: WriteChain?) {
+        store.submit(set(n), synced: false, reclaims: reclaims, chain: chain) { result in
+          var code: FaultCode?
+          if case .failure(let fault) = result { code = fault.code }
+          answers.withLock { $0.append(code) }
+        }
+      }
+      submit(1, reclaims: true, chain)
+      submit(2, reclaims: false, chain)
+      submit(3, reclaims: true, chain)
+      submit(4, reclaims: true, nil)
+      #expect(eventually { answers.withLock { $0.count } == 4 })
+      #expect(answers.withLock { $0 } == [nil, .diskFull, .unavailable, nil])
+      for n in 1...4 {
+        #expect(try store.get(.state, key: key(n)) == (n == 1 || n == 4 ? value(n) : nil))
+      }
+      unlink(volume + "/ballast")
+      submit(5, reclaims: false, chain)
+      #expect(eventually { answers.withLock { $0.count } == 5 })
+      #expect(answers.withLock { $0.last } == .unavailable)
+      chain.mend()
+      submit(6, reclaims: false, chain)
+      #expect(eventually { answers.withLock { $0.count } == 6 })
+      #expect(try store.get(.state, key: key(6)) == value(6))
+      try store.close()
+    }
+  }
+
+  @Test(
     "When the disk is full all the same, nothing answered is lost and writing recovers",
     .enabled(if: isRoot, "SKIPPED: needs root to mount a small file system"))
   func noSpace() throws {
