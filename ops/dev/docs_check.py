@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Checks the documents: every link resolves (file and heading), every room has its card, every row of
-the error catalogue is described, every decision is listed, and errors.md is fresh."""
+the error catalogue is described, every decision is listed, and the generated pages are fresh."""
 
 import json
 import pathlib
@@ -54,17 +54,18 @@ def check_cards() -> list[str]:
 
 
 def check_errors() -> list[str]:
-    page = pathlib.Path("docs/reference/errors.md").read_text()
+    errors = pathlib.Path("docs/reference/errors.md").read_text()
     found = [
         f"docs/reference/errors.md: {row['code']} is missing"
         for row in json.loads(pathlib.Path("Proto/errors.json").read_text())
-        if f"`{row['code']}`" not in page
+        if f"`{row['code']}`" not in errors
     ]
-    fresh = subprocess.run(
-        [sys.executable, "ops/dev/gen_error_docs.py", "--print"], check=True, capture_output=True,
-        text=True).stdout
-    if fresh != page:
-        found.append("docs/reference/errors.md: not fresh, run ops/dev/gen_error_docs.py")
+    for name in ("errors", "settings"):
+        script, page = f"ops/dev/gen_{name[:-1]}_docs.py", f"docs/reference/{name}.md"
+        fresh = subprocess.run([sys.executable, script, "--print"], check=True, capture_output=True,
+                               text=True).stdout
+        if fresh != pathlib.Path(page).read_text():
+            found.append(f"{page}: not fresh, run {script}")
     return found
 
 
