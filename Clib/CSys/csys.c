@@ -2,7 +2,11 @@
 #define _GNU_SOURCE 1
 #endif
 #include "csys.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 #include <time.h>
 
 int sys_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
@@ -24,3 +28,39 @@ int64_t sys_monotonic_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 int64_t sys_wall_ns(void) { return clock_ns(CLOCK_REALTIME); }
 
 void sys_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+static sigset_t ending_signals(void) {
+  sigset_t s;
+  sigemptyset(&s);
+  sigaddset(&s, SIGTERM);
+  sigaddset(&s, SIGINT);
+  sigaddset(&s, SIGHUP);
+  return s;
+}
+
+void sys_signals_block(void) {
+  sigset_t s = ending_signals();
+  pthread_sigmask(SIG_BLOCK, &s, NULL);
+}
+
+int sys_signal_wait(void) {
+  sigset_t s = ending_signals();
+  int number = 0;
+  while (sigwait(&s, &number) != 0) {
+  }
+  return number;
+}
+
+int sys_write_all(int fd, const void *bytes, size_t count) {
+  const char *p = bytes;
+  while (count > 0) {
+    ssize_t n = write(fd, p, count);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return -1;
+    p += n;
+    count -= (size_t)n;
+  }
+  return 0;
+}
+
+void sys_exit(int code) { exit(code); }

@@ -1,1 +1,74 @@
-@main struct Main { static func main() {} }
+import Base
+import FoundationEssentials
+import Relay
+import Report
+import Settings
+
+/// The node's program: reads its settings, serves until SIGTERM or SIGINT, reloads certificates on SIGHUP.
+@main struct Program {
+  static func main() {
+    let start: NodeStart
+    do {
+      start = try NodeStart.read(
+        arguments: Array(CommandLine.arguments.dropFirst()),
+        environment: ProcessInfo.processInfo.environment)
+    } catch {
+      fail(error, code: 2)
+    }
+    switch start {
+    case .help(let text): print(text)
+    case .version: print("posthoused \(PosthouseVersion.text)")
+    case .run(let node, let settings): serve(node, settings)
+    }
+  }
+
+  private static func serve(_ node: NodeSettings, _ settings: Settings) {
+    let signals = Signals()
+    let log = Log(
+      minimum: LogLevel(name: node.logLevel) ?? .info, format: format(node.logForm),
+      writer: LogWriter(descriptor: 2)
+    ).with(["node": .of(node.nodeName)])
+    for warning in settings.warnings { log.warn(warning) }
+    if node.auth == .open {
+      log.warn("--auth open: streams without a credential may use every channel")
+    }
+    let host: NodeHost
+    do {
+      host = try NodeHost(settings: node, log: log)
+    } catch {
+      log.flush()
+      fail(error, code: 1)
+    }
+    announce(host.addresses)
+    log.info("serving", ["version": .of(PosthouseVersion.text), "data": .of(node.data)])
+    while true {
+      switch signals.next() {
+      case .hangUp: host.reloadCertificates()
+      case .terminate, .interrupt:
+        host.drain()
+        return
+      }
+    }
+  }
+
+  /// The one line on standard output, once the node serves.
+  private static func announce(_ addresses: NodeHost.Addresses) {
+    var line = "READY grpc=\(addresses.grpc) http=\(addresses.http) admin=\(addresses.admin)"
+    if !addresses.grpcTls.isEmpty { line += " grpc-tls=\(addresses.grpcTls)" }
+    if !addresses.httpTls.isEmpty { line += " http-tls=\(addresses.httpTls)" }
+    StandardStream.output.write(line + "\n")
+  }
+
+  private static func format(_ form: NodeSettings.LogForm) -> LogFormat {
+    switch form {
+    case .auto: .automatic()
+    case .json: .json
+    case .text: .text(color: false)
+    }
+  }
+
+  private static func fail(_ fault: Fault, code: Int32) -> Never {
+    StandardStream.error.write("posthoused: \(fault)\n")
+    endProcess(code)
+  }
+}

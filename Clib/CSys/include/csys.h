@@ -23,3 +23,12 @@ int64_t sys_wall_ns(void);
 
 /// Names the calling thread as `top -H` shows it: 15 bytes at most.
 void sys_name_thread(const char *name);
+
+/// Blocks SIGTERM, SIGINT and SIGHUP in this thread and those it starts from now on.
+void sys_signals_block(void);
+/// Waits for one of them; returns its number.
+int sys_signal_wait(void);
+/// Writes everything; 0, or -1 with errno.
+int sys_write_all(int fd, const void *bytes, size_t count);
+/// Ends the process after flushing stdio.
+void sys_exit(int code) __attribute__((noreturn));

@@ -1,0 +1,35 @@
+import Base
+import Crypto
+import Digest
+
+/// What `posthouse admin token` gives: `pha_` + base32(expiry in seconds u64, HMAC-SHA256 under the
+/// node's signing key). Opens metrics, reflection and the admin service to callers that are not local.
+enum AdminCredential {
+  static let prefix = "pha_"
+  private static let label = Array("posthouse admin credential v1".utf8)
+
+  static func make(expires seconds: Int64, _ keys: SigningKeys) -> String {
+    let expiry = bigEndianBytes(UInt64(clamping: seconds))
+    return prefix + Text.base32(expiry + tag(expiry, keys.current))
+  }
+
+  static func verify(_ text: String, _ keys: SigningKeys, at wall: Instant) -> Bool {
+    guard text.hasPrefix(prefix), text.utf8.count < 100,
+      let bytes = Text.base32Decode(String(text.dropFirst(prefix.count))), bytes.count == 40
+    else { return false }
+    let expiry = Array(bytes[..<8])
+    let seconds = expiry.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) }
+    guard Int64(clamping: seconds) > wall.nanoseconds / 1_000_000_000 else { return false }
+    let given = Array(bytes[8...])
+    for key in [keys.current, keys.previous].compactMap({ $0 })
+    where constantTimeEqual(given, tag(expiry, key)) {
+      return true
+    }
+    return false
+  }
+
+  private static func tag(_ expiry: [UInt8], _ key: SigningKey) -> [UInt8] {
+    let derived = key.secret.withUnsafeBytes { hmacSHA256(key: [UInt8]($0), label) }
+    return hmacSHA256(key: derived, expiry)
+  }
+}

@@ -1,0 +1,240 @@
+import Base
+import Crypto
+import Digest
+import Engine
+import Loop
+import Report
+import Settings
+import Store
+import Token
+
+/// The token engine's host: accounts, keys, invites and joins of this node, on loop 0. Requests come
+/// from the HTTP API, the admin service and streams that open on any loop.
+final class Authority: @unchecked Sendable {
+  typealias Reply = (Result<TokenReply, Fault>) -> Void
+  unowned let node: NodeHost
+  let loop: EventLoop
+  private var engine: TokenEngine
+  private var effects: [TokenEffect] = []
+  private var waiting: [UInt64: Reply] = [:]
+  private var nextToken: UInt64 = 1
+  /// What every loop verifies JWTs with.
+  private(set) var keys: SigningKeySet
+  private var slow: Set<TenantID> = []
+  /// Tenants that published since the start.
+  private var active: Set<TenantID> = []
+
+  init(node: NodeHost, loop: EventLoop, keys: SigningKeySet) throws(Fault) {
+    self.node = node
+    self.loop = loop
+    self.keys = keys
+    var rows: [Row] = []
+    try node.store.scan(.tokens, from: [], to: [0xff, 0xff]) { key, value in
+      rows.append(Row(key: [UInt8](key), value: [UInt8](value)))
+      return true
+    }
+    var settings = TokenSettings(writer: Random.uint64())
+    settings.callsPerSecond = node.settings.requestRate.perSecond
+    settings.callsBurst = node.settings.requestRate.burst
+    engine = TokenEngine(rows: rows, settings: settings, keys: keys, at: loop.now)
+    if engine.damagedRows > 0 {
+      node.log.error("damaged token rows are not used", ["rows": .of(engine.damagedRows)])
+    }
+  }
+
+  // MARK: requests
+
+  /// Runs a request; the reply comes on loop 0. Only on loop 0.
+  func submit(_ request: TokenRequest, _ reply: @escaping Reply) {
+    switch request.action {
+    case .usage, .account, .listTenants:
+      // Counts of the last second still stand with the shards.
+      collectUsage { [self] in run(request, reply) }
+    default:
+      run(request, reply)
+    }
+  }
+
+  /// The same from any loop; the reply comes on `home`.
+  func submit(
+    _ request: TokenRequest, from home: EventLoop,
+    _ reply: @escaping @Sendable (Result<TokenReply, Fault>) -> Void
+  ) {
+    if home === loop {
+      submit(request, reply)
+      return
+    }
+    loop.post { [self] in
+      submit(request) { result in home.post { reply(result) } }
+    }
+  }
+
+  private func run(_ request: TokenRequest, _ reply: @escaping Reply) {
+    let token = nextToken
+    nextToken += 1
+    waiting[token] = { [self] result in
+      if case .success = result { receiveDone(request.action) }
+      reply(result)
+    }
+    engine.receive(
+      request, token: token, entropy: Random.bytes(64), at: loop.now, into: &effects)
+    runEffects()
+  }
+
+  /// A tenant that is back may open streams again.
+  private func receiveDone(_ action: TokenAction) {
+    switch action {
+    case .createTenant(let org, _), .resumeTenant(let org):
+      let tenant = TenantID(org: org)
+      node.eachShard { $0.ended.tenants.remove(tenant) }
+    default: break
+    }
+  }
+
+  /// Streams of these must not open: asked once at the start, before anything listens.
+  func endedAtStart() -> EndedPrincipals {
+    var ended = EndedPrincipals()
+    var after = ""
+    repeat {
+      guard case .tenants(let tenants, let next)? = ask(.listTenants(after: after, limit: 1000))
+      else { break }
+      for tenant in tenants {
+        if tenant.state != .active { ended.tenants.insert(tenant.id) }
+        guard case .keys(let list)? = ask(.listKeys(org: tenant.org)) else { continue }
+        for key in list where key.revoked != nil {
+          if let address = RecordAddress(key.id) { ended.keys.insert(address.record) }
+        }
+      }
+      after = next
+    } while !after.isEmpty
+    return ended
+  }
+
+  /// A read that the engine answers at once.
+  private func ask(_ action: TokenAction) -> TokenReply? {
+    var answer: TokenReply?
+    run(TokenRequest(.admin(actor: "node"), action)) { result in
+      if case .success(let reply) = result { answer = reply }
+    }
+    return answer
+  }
+
+  func tick() {
+    engine.receiveTick(at: loop.now, into: &effects)
+    runEffects()
+    collectUsage { [self] in spreadQuotas() }
+  }
+
+  // MARK: effects
+
+  private func runEffects() {
+    while !effects.isEmpty {
+      let list = effects
+      effects = []
+      for effect in list { run(effect) }
+    }
+  }
+
+  private func run(_ effect: TokenEffect) {
+    switch effect {
+    case .write(let ticket, let set):
+      // Keys are shown once and invites leave the house: they must survive a power cut.
+      node.store.submit(set, synced: true) { [self] result in
+        loop.post { [self] in
+          switch result {
+          case .success: engine.receiveWritten(ticket, at: loop.now, into: &effects)
+          case .failure(let fault):
+            engine.receiveWriteFailed(ticket, fault, at: loop.now, into: &effects)
+          }
+          runEffects()
+        }
+      }
+    case .reply(let token, let result):
+      waiting.removeValue(forKey: token)?(result)
+    case .granted(let channel, let tenant, _):
+      changeGrant(channel, tenant, granted: true)
+    case .grantRevoked(let channel, let tenant):
+      changeGrant(channel, tenant, granted: false)
+    case .keyEnded(_, let key):
+      node.eachShard { shard in
+        shard.ended.keys.insert(key)
+        shard.endSessions(Fault(.keyRevoked)) { $0.key == key }
+      }
+    case .tenantEnded(let tenant):
+      node.eachShard { shard in
+        shard.ended.tenants.insert(tenant)
+        shard.endSessions(Fault(.tenantSuspended)) { $0.tenant == tenant && !$0.anonymous }
+      }
+    case .audit(let action, let actor, let subject):
+      node.audit.record(
+        AuditEntry(actor: actor, action: action, subject: subject, outcome: "done"))
+    }
+  }
+
+  private func changeGrant(_ channel: ChannelID, _ tenant: TenantID, granted: Bool) {
+    let shard = node.shards[Int(channel.slot) % node.shardCount]
+    shard.loop.post {
+      shard.engine.receiveGrant(channel, tenant: tenant, granted: granted, at: shard.loop.now)
+      shard.runEffects()
+    }
+  }
+
+  // MARK: signing keys
+
+  func rotateSigningKey(_ keys: SigningKeySet) {
+    self.keys = keys
+    engine.receiveSigningKeys(keys)
+    node.eachShard { $0.signingKeys = keys }
+  }
+
+  // MARK: usage
+
+  /// Brings in what the shards counted since the last time, then calls `done` on this loop.
+  private func collectUsage(_ done: @escaping () -> Void) {
+    let gathering = UsageGathering(shards: node.shards.count, done)
+    for shard in node.shards {
+      shard.loop.post { [self] in
+        let counts = shard.takeUsage()
+        loop.post { [self] in
+          for count in counts {
+            active.insert(count.tenant)
+            engine.receiveUsageAdded(
+              count.tenant, day: count.day, messages: count.messages, bytes: count.bytes)
+          }
+          gathering.receive()
+        }
+      }
+    }
+  }
+
+  /// Tells the loops whose streams to slow, when that changes.
+  private func spreadQuotas() {
+    let wall = loop.now.wall
+    let over = active.filter { engine.isOverQuota($0, wall: wall) }
+    guard over != slow else { return }
+    slow = over
+    node.eachShard { $0.slowTenants = over }
+  }
+}
+
+/// What one shard counted for a tenant since it was last asked.
+struct UsageDelta: Sendable {
+  var tenant: TenantID
+  var day: UInt32
+  var messages: UInt64
+  var bytes: UInt64
+}
+
+/// Waits for every shard's counts. On loop 0 only.
+private final class UsageGathering: @unchecked Sendable {
+  private var left: Int
+  private let done: () -> Void
+  init(shards: Int, _ done: @escaping () -> Void) {
+    left = shards
+    self.done = done
+  }
+  func receive() {
+    left -= 1
+    if left == 0 { done() }
+  }
+}

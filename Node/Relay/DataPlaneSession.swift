@@ -1,0 +1,159 @@
+import Base
+import Codec
+import Digest
+import Engine
+import Grpc
+import Http
+
+/// `dataplane.proto.v1.DataPlaneService/OpenChannel`: one stream per agent. The first message tells the
+/// wire family; this node serves Skytale's.
+final class DataPlaneSession: Session, GrpcHandler {
+  private enum Wire { case unknown, skytale }
+  private var wire = Wire.unknown
+  /// The bytes of the last `StringName` seen, and its channel: agents mostly stay on one.
+  private var lastName: [UInt8] = []
+  private var lastChannel: ChannelRef?
+
+  // MARK: from the agent
+
+  func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+    let view: SlimView
+    do {
+      view = try SlimView(bytes)
+    } catch {
+      end(Fault(.badRequest, "not a dataplane.proto.v1.Message: \(error)"))
+      return
+    }
+    if wire == .unknown {
+      guard recognise(view) else { return }
+    }
+    switch view.kind {
+    case .subscribe:
+      guard let channel = channel(view, bytes) else { return }
+      shard.subscribe(
+        self, channel, Subscription(start: .replay, follow: true, limit: 0, token: 0))
+    case .unsubscribe:
+      guard let channel = channel(view, bytes) else { return }
+      shard.unsubscribe(self, channel)
+    case .publish:
+      receivePublish(view, bytes)
+    case .link, .subscriptionAck, .none:
+      break
+    }
+  }
+
+  /// Skytale: the first message names its destination by `str_name` and has no EncodedName.
+  private func recognise(_ view: SlimView) -> Bool {
+    switch view.kind {
+    case .subscribe, .publish, .unsubscribe:
+      if view.destination.hasStringName && !view.destination.hasEncodedName {
+        wire = .skytale
+        return true
+      }
+    default: break
+    }
+    end(
+      Fault(
+        .unimplemented,
+        "this node serves Skytale streams (a destination by str_name); SLIM families A and B are not served yet"
+      ))
+    return false
+  }
+
+  private func receivePublish(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) {
+    if isCover(view, bytes) {
+      shard.counts.coverFrames &+= 1
+      return
+    }
+    guard let channel = channel(view, bytes) else { return }
+    guard let built = SkytaleFrame.build(from: bytes, view: view) else {
+      end(Fault(.badRequest, "a publish this node cannot forward"))
+      return
+    }
+    var publication = Publication(
+      frame: built.frame, hasSuffix: built.hasSuffix,
+      type: UInt8(truncatingIfNeeded: view.sessionMessageType))
+    if let range = view.payload {
+      describe(UnsafeRawBufferPointer(rebasing: bytes[range]), in: &publication)
+    }
+    shard.publish(self, channel, publication)
+    shard.brake(self)
+  }
+
+  /// 0.5.2 agents send noise to hide when they talk: dropped, counted, never stored or metered.
+  private func isCover(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let range = view.payloadType, range.count == Self.coverType.count else { return false }
+    return UnsafeRawBufferPointer(rebasing: bytes[range]).elementsEqual(Self.coverType)
+  }
+  private static let coverType = Array("application/x-skytale-cover".utf8)
+
+  /// nil: the message names no usable channel; it is dropped and counted, the stream goes on.
+  private func channel(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) -> ChannelRef? {
+    guard let range = view.destination.stringName else {
+      shard.counts.withoutRight &+= 1
+      return nil
+    }
+    let raw = UnsafeRawBufferPointer(rebasing: bytes[range])
+    if let lastChannel, raw.count == lastName.count, raw.elementsEqual(lastName) {
+      return lastChannel
+    }
+    guard let name = view.destination.channelName(in: bytes) else {
+      shard.counts.withoutRight &+= 1
+      return nil
+    }
+    let found = shard.channel(name)
+    lastName = [UInt8](raw)
+    lastChannel = found
+    return found
+  }
+
+  func receiveHalfClose(on call: GrpcCall) {
+    call.finish(.ok)
+  }
+
+  func receiveClosed(on call: GrpcCall) {
+    shard.closed(self)
+  }
+
+  func receiveDrained(_ bytes: Int, on call: GrpcCall) {
+    settle(bytes)
+  }
+
+  // MARK: to the agent
+
+  override func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
+    call.send(delivery.frame)
+  }
+
+  /// Commits are answered with GROUP_ACK or GROUP_NACK, as SLIM names it; the Skytale SDK ignores both.
+  override func answer(
+    _ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome
+  ) {
+    guard mls == .commit, call.isOpen, let name = ChannelName(channel.name) else { return }
+    switch outcome {
+    case .accepted:
+      call.send(SkytaleFrame.ack(org: name.org, namespace: name.namespace, service: name.service))
+    case .refused(let fault, _):
+      if fault.code == .epochTaken {
+        call.send(
+          SkytaleFrame.nack(org: name.org, namespace: name.namespace, service: name.service))
+      }
+    }
+  }
+}
+
+/// Reads the clear header of an MLS message into a publication; a commit also gets its digest.
+func describe(_ payload: UnsafeRawBufferPointer, in publication: inout Publication) {
+  guard let header = MLSHeader.read(payload) else { return }
+  publication.mls = MLSKind(rawValue: header.content.rawValue) ?? .other
+  publication.epoch = header.epoch
+  if publication.mls == .commit {
+    let digest = sha256(payload)
+    publication.digest = digest.withUnsafeBytes {
+      (
+        UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
+        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+      )
+    }
+  }
+}

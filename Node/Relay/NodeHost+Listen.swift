@@ -1,0 +1,153 @@
+import Base
+import Codec
+import Engine
+import Grpc
+import Http
+import Loop
+import Messages
+import Report
+import Settings
+import Synchronization
+import Tls
+
+/// Everything a node listens with.
+struct Listeners {
+  var agents: GrpcServer?
+  var admin: GrpcServer?
+  var http: HttpServer?
+  var tls: [TlsServerContext] = []
+}
+
+extension NodeHost {
+  func listen(_ serving: Serving) throws(Fault) {
+    do {
+      try listenAdmin()
+      if serving == .all {
+        try listenAgents()
+        try listenHttp()
+      }
+    } catch {
+      throw Fault(.unavailable, "\(error)")
+    }
+    readiness.setServing()
+  }
+
+  private func listenAdmin() throws {
+    let server = GrpcServer(loops: loops)
+    register(on: server, trusted: true)
+    try server.listen(.unix(path: settings.adminSocket))
+    listeners.admin = server
+    addresses.admin = settings.adminSocket
+  }
+
+  private func listenAgents() throws {
+    let server = GrpcServer(loops: loops)
+    register(on: server, trusted: false)
+    if let place = settings.grpc {
+      addresses.grpc = try listen(place) { try server.listen($0) }
+    }
+    if let place = settings.grpcTls {
+      let context = try tlsContext([.h2])
+      addresses.grpcTls = try listen(place) { try server.listen($0, tls: { context.makeWire() }) }
+    }
+    listeners.agents = server
+  }
+
+  private func listenHttp() throws {
+    // The token engine lives on loop 0, and so do its callers.
+    let front = HttpFront(node: self)
+    let server = HttpServer(loops: [loops[0]]) { _ in front }
+    if let place = settings.http {
+      addresses.http = try listen(place) { try server.listen($0) }
+    }
+    if let place = settings.httpTls {
+      let context = try tlsContext([.h2, .http11])
+      addresses.httpTls = try listen(place) { try server.listen($0, tls: { context.makeWire() }) }
+    }
+    listeners.http = server
+  }
+
+  private func listen(
+    _ place: HostPort, _ make: (Endpoint) throws -> Listener
+  ) throws -> String {
+    guard let endpoint = Endpoint(place.description) else {
+      throw Fault(.badSetting, "\(place) is no address to listen on")
+    }
+    return try make(endpoint).endpoint.description
+  }
+
+  private func tlsContext(_ protocols: [ApplicationProtocol]) throws -> TlsServerContext {
+    guard let files = settings.tls else {
+      throw Fault(.badSetting, "a TLS listener wants --cert and --key")
+    }
+    let context = try TlsServerContext(
+      TlsFiles(certificate: files.certificate, key: files.key), protocols: protocols)
+    listeners.tls.append(context)
+    return context
+  }
+
+  /// SIGHUP: new connections get the certificate that is in the files now.
+  public func reloadCertificates() {
+    for context in listeners.tls {
+      do {
+        try context.reload()
+        log.info("certificate reloaded")
+      } catch {
+        log.error("the certificate stays as it was", ["why": .of("\(error)")])
+      }
+    }
+  }
+
+  // MARK: gRPC services
+
+  private func register(on server: GrpcServer, trusted: Bool) {
+    let gate = StreamGate(node: self, trusted: trusted)
+    let limits = GrpcLimits(messageBytes: Limits.messageBytes)
+    server.register(DataPlaneService.openChannel, limits: limits) { call in
+      gate.open(call) {
+        DataPlaneSession(id: $0, shard: $1, principal: $2, kind: .skytale, call: call)
+      }
+    }
+    server.register(ChannelService.publish, limits: limits) { call in
+      gate.open(call) {
+        PublishSession(id: $0, shard: $1, principal: $2, kind: .service, call: call)
+      }
+    }
+    server.register(ChannelService.read, limits: limits) { call in
+      gate.open(call) {
+        ReadSession(id: $0, shard: $1, principal: $2, kind: .service, call: call)
+      }
+    }
+    AdminRoutes(node: self, gate: gate).register(on: server)
+    registerHealth(on: server)
+    registerReflection(on: server, gate)
+  }
+
+  // MARK: the end
+
+  /// Ends listeners and calls: open ones get `settings.drain` to end by themselves.
+  func drainListeners() {
+    let servers = [listeners.agents, listeners.admin].compactMap { $0 }
+    listeners.http?.drain()
+    for server in servers { server.drain() }
+    // Agents' streams never end by themselves; a moment is for calls that do.
+    _ = waitUntil(min(settings.drain, .milliseconds(NodeLimits.callGraceMilliseconds))) {
+      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
+    }
+    for server in servers { server.closeAll(.unavailable, "draining: the node is shutting down") }
+    _ = waitUntil(.seconds(1)) {
+      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
+    }
+  }
+
+  /// Polls every 10 ms; false when the time is over first.
+  private func waitUntil(_ limit: Interval, _ done: () -> Bool) -> Bool {
+    let end = Timestamp.now() + limit
+    let clock = Handoff<Bool>()
+    while !done() {
+      if Timestamp.now() > end { return false }
+      _ = clock.take(timeout: .milliseconds(10))
+    }
+    return true
+  }
+}

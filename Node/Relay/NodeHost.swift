@@ -1,0 +1,216 @@
+public import Base
+import Crypto
+import Digest
+import Engine
+import FoundationEssentials
+import Loop
+public import Report
+public import Settings
+import Store
+import Token
+
+/// One Posthouse node: store, loops, shards, listeners. Made from settings, taken down by `drain`.
+public final class NodeHost: @unchecked Sendable {
+  public let settings: NodeSettings
+  public let log: Log
+  let store: Store
+  let shardCount: Int
+  let startedWall = Instant(nanoseconds: Timestamp.now().nanoseconds)
+  let loops: [EventLoop]
+  private(set) var shards: [Shard] = []
+  private(set) var authority: Authority!
+  let readiness = Readiness()
+  let audit: AuditLog
+  let signing: Guarded<SigningKeys>
+  let metrics = Metrics()
+  /// The shards' figures as of the last scrape.
+  let lastFacts = Guarded(Facts())
+  var listeners = Listeners()
+  /// Where the node listens, once it does.
+  public internal(set) var addresses = Addresses()
+
+  public struct Addresses: Sendable {
+    public var grpc = ""
+    public var http = ""
+    public var grpcTls = ""
+    public var httpTls = ""
+    public var admin = ""
+  }
+
+  /// Opens the data directory and brings the node up: it listens when this returns.
+  /// - Throws: the fault that keeps it from serving; what was opened is closed again.
+  public init(settings: NodeSettings, log: Log, serving: Serving = .all) throws(Fault) {
+    self.settings = settings
+    self.log = log
+    prepareProcessForSockets()
+    store = try Store(path: settings.data, options: settings.storeOptions)
+    for note in store.openingNotes { log.warn("store: \(note)") }
+    signing = Guarded(
+      try SigningKeys.loadOrCreate(
+        path: settings.data + "/" + SigningKeys.fileName, now: startedWall))
+    audit = try AuditLog(path: settings.data + "/audit.log") { sha256($0) }
+    shardCount = settings.loops > 0 ? settings.loops : max(1, ProcessInfo.processInfo.activeProcessorCount)
+    do {
+      loops = try (0..<shardCount).map { try EventLoop.start(index: $0) }
+    } catch {
+      throw Fault(.unavailable, "\(error)")
+    }
+    let heads = try store.slotHeads()
+    let keys = signing.value.set
+    shards = loops.map { loop in
+      let engine = NodeEngine(
+        shard: loop.index, shards: shardCount, writer: Random.uint64(),
+        settings: settings.engineSettings,
+        slotHeads: heads.filter { Int($0.slot) % shardCount == loop.index })
+      return Shard(index: loop.index, loop: loop, node: self, engine: engine, signingKeys: keys)
+    }
+    authority = try Authority(node: self, loop: loops[0], keys: keys)
+    let ended = authority.endedAtStart()
+    for shard in shards {
+      shard.ended = ended
+      shard.loop.post { shard.loop.onTurnEnd = { shard.endTurn() } }
+    }
+    registerMetrics()
+    try listen(serving)
+    loops[0].post { [self] in everySecond() }
+  }
+
+  /// What a node opens. `admin`: only its admin socket, for work on a data directory without a running node.
+  public enum Serving: Sendable { case all, admin }
+
+  // MARK: shards
+
+  func shard(of channel: ChannelID) -> Shard { shards[Int(channel.slot) % shardCount] }
+
+  /// Runs `work` on every shard's loop.
+  func eachShard(_ work: @escaping @Sendable (Shard) -> Void) {
+    for shard in shards { shard.loop.post { work(shard) } }
+  }
+
+  func makeChannel(_ name: ChannelName) -> ChannelRef {
+    let text = name.description
+    return ChannelRef(
+      id: ChannelID(family: .skytale, name: text), family: .skytale, name: text, org: name.org,
+      tenant: TenantID(org: name.org), archived: settings.archiveEnabled)
+  }
+
+  // MARK: once a second
+
+  private func everySecond() {
+    authority.tick()
+    watchDisk()
+    loops[0].schedule(after: .seconds(1)) { [self] in everySecond() }
+  }
+
+  private func watchDisk() {
+    let full = UInt64(clamping: store.diskFree()) < settings.diskMinFreeBytes
+    if readiness.setDiskFull(full) {
+      log.warn(full ? "disk below min_free: publishes are refused" : "disk has room again")
+      eachShard { shard in
+        shard.engine.receiveDisk(full: full, at: shard.loop.now)
+        shard.runEffects()
+      }
+    }
+    readiness.setTrouble(store.writeTrouble().map { "store: \($0)" })
+  }
+
+  // MARK: facts
+
+  struct Facts: Sendable {
+    var counts = ShardCounters()
+    var sessions = 0
+    var channels = 0
+    var tenants = 0
+  }
+
+  /// Asks every shard; `done` runs on loop 0.
+  func gatherFacts(_ done: @escaping @Sendable (Facts) -> Void) {
+    let gathering = FactGathering(left: shards.count, done)
+    for shard in shards {
+      shard.loop.post { [self] in
+        let part = Facts(
+          counts: shard.counts, sessions: shard.sessions.count,
+          channels: shard.engine.counters.loadedChannels, tenants: 0)
+        loops[0].post { gathering.receive(part) }
+      }
+    }
+  }
+
+  // MARK: signing keys
+
+  func rotateSigningKey() throws(Fault) -> String {
+    var keys = signing.value
+    try keys.rotate(
+      path: settings.data + "/" + SigningKeys.fileName,
+      now: Instant(nanoseconds: Timestamp.now().nanoseconds))
+    signing.value = keys
+    let set = keys.set
+    loops[0].post { [self] in authority.rotateSigningKey(set) }
+    audit.record(
+      AuditEntry(
+        actor: "operator", action: "signing-key.rotate", subject: keys.current.kid, outcome: "done"))
+    return keys.current.kid
+  }
+
+  // MARK: the end
+
+  /// Stops accepting, lets open calls end, ends what is left with UNAVAILABLE, closes the store.
+  /// Blocks for at most the drain time and a little.
+  public func drain() {
+    readiness.setDraining()
+    log.info("draining")
+    drainListeners()
+    for loop in loops { loop.stop() }
+    for loop in loops { loop.join() }
+    do {
+      try store.close()
+    } catch {
+      log.error("closing the store", ["why": .of(error)])
+    }
+    audit.stop()
+    log.info("stopped")
+    log.flush()
+  }
+}
+
+/// Sums the parts of every shard. On loop 0 only.
+private final class FactGathering: @unchecked Sendable {
+  private var left: Int
+  private var sum = NodeHost.Facts()
+  private let done: @Sendable (NodeHost.Facts) -> Void
+  init(left: Int, _ done: @escaping @Sendable (NodeHost.Facts) -> Void) {
+    self.left = left
+    self.done = done
+  }
+  func receive(_ part: NodeHost.Facts) {
+    sum.counts = sum.counts + part.counts
+    sum.sessions += part.sessions
+    sum.channels += part.channels
+    left -= 1
+    if left == 0 { done(sum) }
+  }
+}
+
+/// A value behind the house's lock.
+final class Guarded<Value: Sendable>: Sendable {
+  private let held: Lock<Value>
+  init(_ value: Value) { held = Lock(value) }
+  var value: Value {
+    get { held.withLock { $0 } }
+    set { held.withLock { $0 = newValue } }
+  }
+}
+
+extension SigningKeys {
+  /// In the form the token engine and the loops verify with.
+  var set: SigningKeySet {
+    var secrets = [current.kid: current.secret.withUnsafeBytes { [UInt8]($0) }]
+    if let previous { secrets[previous.kid] = previous.secret.withUnsafeBytes { [UInt8]($0) } }
+    return SigningKeySet(current: current.kid, secrets: secrets)
+  }
+}
+
+/// What the program calls itself.
+public enum PosthouseVersion {
+  public static let text = "0.1.0"
+}

@@ -1,0 +1,78 @@
+import Base
+import Engine
+import Grpc
+import Http
+
+/// One agent's stream, on the loop of its connection. Subclasses speak a wire; this class keeps what
+/// every wire needs: identity, credit owed to the shards that send to it, and the reasons it is paused.
+class Session {
+  let id: SessionID
+  unowned let shard: Shard
+  let principal: Principal
+  let kind: SessionKind
+  let call: GrpcCall
+  /// Cost of what each shard has sent and this stream has not yet put on the socket.
+  private var owed: [Int]
+  /// Shards that have heard of this session and must hear of its end.
+  private var known: UInt64 = 0
+  /// Why reading is paused: a bit per shard, and one for the quota brake.
+  private var pauses: UInt64 = 0
+  static let quotaPause = 63
+  static let checkPause = 62
+
+  init(id: SessionID, shard: Shard, principal: Principal, kind: SessionKind, call: GrpcCall) {
+    self.id = id
+    self.shard = shard
+    self.principal = principal
+    self.kind = kind
+    self.call = call
+    owed = [Int](repeating: 0, count: shard.node.shardCount)
+  }
+
+  // MARK: what shards send
+
+  func deliver(_ channel: ChannelRef, _ delivery: Delivery) {}
+  func answer(_ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome) {}
+  func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {}
+  func readEnded(_ channel: ChannelRef) {}
+
+  /// Ends the stream with a fault. The transport then reports the close.
+  func end(_ fault: Fault) {
+    if call.isOpen { call.finish(fault.code.grpc, "\(fault.code.rawValue): \(fault)") }
+  }
+
+  // MARK: credit
+
+  @inline(__always) final func owe(_ cost: Int, to shard: Int) { owed[shard] &+= cost }
+
+  /// Bytes left for the socket: gives the shards their credit back. The wire form of a delivery and
+  /// its cost differ a little, so an empty queue settles everything.
+  final func settle(_ bytes: Int) {
+    var left = call.queuedBytes == 0 ? Int.max : bytes
+    for index in owed.indices where owed[index] > 0 && left > 0 {
+      let paid = min(left, owed[index])
+      owed[index] -= paid
+      left -= paid
+      shard.credit(id, bytes: paid, to: index)
+    }
+  }
+
+  @inline(__always) final func knownTo(_ index: Int) { known |= 1 << UInt64(index) }
+
+  final func forEachKnownShard(_ body: (Int) -> Void) {
+    for index in owed.indices where known & (1 << UInt64(index)) != 0 { body(index) }
+  }
+
+  // MARK: pausing
+
+  final func pause(by reason: Int) {
+    if pauses == 0 { call.pauseReading() }
+    pauses |= 1 << UInt64(reason)
+  }
+
+  final func resume(by reason: Int) {
+    guard pauses & (1 << UInt64(reason)) != 0 else { return }
+    pauses &= ~(1 << UInt64(reason))
+    if pauses == 0 { call.resumeReading() }
+  }
+}

@@ -1,0 +1,89 @@
+import Base
+import Engine
+import Grpc
+import Http
+import Loop
+import Settings
+import Token
+
+/// Decides whether a stream opens, and for whom.
+struct StreamGate {
+  let node: NodeHost
+  /// True on the admin socket: whoever can open it is the operator.
+  let trusted: Bool
+
+  /// A stream with no credential under `--auth open`, or an operator's: every channel is theirs.
+  static let anyone = Principal(
+    tenant: .none, org: "", key: RecordID(0), anonymous: true)
+
+  func principal(_ call: GrpcCall, _ shard: Shard) throws(Fault) -> Principal {
+    if node.readiness.isDraining { throw Fault(.draining) }
+    if trusted { return Self.anyone }
+    guard let header = call.metadata("authorization") else {
+      if node.settings.auth == .open { return Self.anyone }
+      throw Fault(.unauthorized)
+    }
+    guard let text = bearer(header) else {
+      throw Fault(.unauthorized, "authorization must be `Bearer ` and a JWT")
+    }
+    let claims = try JWT.verify(text, keys: shard.signingKeys, wall: shard.loop.now.wall)
+    let principal = Principal(tenant: claims.tenant, org: claims.org, key: claims.key)
+    if shard.ended.keys.contains(principal.key) { throw Fault(.keyRevoked) }
+    if shard.ended.tenants.contains(principal.tenant) { throw Fault(.tenantSuspended) }
+    guard claims.scopes.contains(.channels) else {
+      throw Fault(.forbidden, "the token lacks the scope `channels`")
+    }
+    return principal
+  }
+
+  /// Operators: the admin socket, loopback, or an admin credential.
+  func isOperator(_ call: GrpcCall) -> Bool {
+    if trusted || call.peer.isLocal { return true }
+    guard let header = call.metadata("authorization"), let text = bearer(header) else {
+      return false
+    }
+    return AdminCredential.verify(text, node.signing.value, at: call.loop.now.wall)
+  }
+
+  /// Opens a session of the given kind, or refuses the call.
+  func open<S: Session & GrpcHandler>(
+    _ call: GrpcCall, _ make: (SessionID, Shard, Principal) -> S
+  ) -> (any GrpcHandler)? {
+    let shard = node.shards[call.loop.index]
+    let principal: Principal
+    do {
+      principal = try self.principal(call, shard)
+    } catch {
+      shard.counts.streamsRefused &+= 1
+      call.refuse(error.code.grpc, "\(error.code.rawValue): \(error)")
+      return nil
+    }
+    let session = make(shard.sessions.nextID(), shard, principal)
+    shard.sessions.insert(session)
+    shard.counts.streamsOpened &+= 1
+    if !principal.anonymous { confirm(session, principal, shard) }
+    return session
+  }
+
+  /// A JWT in date may belong to a key that has ended: nothing is read until the authority has said.
+  private func confirm(_ session: Session, _ principal: Principal, _ shard: Shard) {
+    session.pause(by: Session.checkPause)
+    let id = session.id
+    node.authority.submit(
+      TokenRequest(.admin(actor: "stream"), .checkPrincipal(principal)), from: shard.loop
+    ) { result in
+      guard let session = shard.sessions.find(id) else { return }
+      switch result {
+      case .success: session.resume(by: Session.checkPause)
+      case .failure(let fault): session.end(fault)
+      }
+    }
+  }
+}
+
+/// The credential of an `authorization: Bearer ...` header.
+func bearer(_ header: String) -> String? {
+  guard header.utf8.count <= 8192, header.prefix(7).lowercased() == "bearer " else { return nil }
+  let text = header.dropFirst(7)
+  return text.isEmpty || text.contains(" ") ? nil : String(text)
+}
