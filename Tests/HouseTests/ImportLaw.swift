@@ -26,7 +26,8 @@ struct ImportLaw {
   /// Cold edges that may use FoundationEssentials (JSON, dates, files); the whole of Foundation, never.
   /// Crypto reads and writes the signing-key file, once at start and at a rotation.
   static let coldEdges: Set<String> = [
-    "Base/Crypto", "Base/Settings", "Node/Relay", "Admin/Control",
+    "Base/Crypto", "Base/Settings", "Node/Relay", "Node/posthoused", "Admin/Control",
+    "Admin/posthouse",
   ]
 
   static let relaySide = ["Base", "Proto", "Transport", "Registry", "Federation", "Node"]
