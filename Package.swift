@@ -32,6 +32,17 @@ func suite(
     name: name, dependencies: needs, path: "Tests/\(name)", exclude: excluding, swiftSettings: common)
 }
 
+/// Load programs and yardsticks in C: optimised in every build, they measure others.
+let loadSettings: [CSetting] = [
+  .define("_GNU_SOURCE"), .unsafeFlags(["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter"]),
+]
+
+func loader(_ name: String, _ libraries: [String]) -> Target {
+  .executableTarget(
+    name: name, dependencies: ["measure"], path: "Tests/load/\(name)", cSettings: loadSettings,
+    linkerSettings: libraries.map { .linkedLibrary($0) })
+}
+
 let package = Package(
   name: "posthouse",
   products: [
@@ -40,6 +51,9 @@ let package = Package(
     .executable(name: "protoc-gen-posthouse", targets: ["protogen"]),
     .executable(name: "simulate", targets: ["simulate"]),
     .executable(name: "bench", targets: ["bench"]),
+    .executable(name: "loadgen", targets: ["loadgen"]),
+    .executable(name: "limitgrpc", targets: ["limitgrpc"]),
+    .executable(name: "limitlog", targets: ["limitlog"]),
     .executable(name: "grpcpeer", targets: ["grpcpeer"]),
   ],
   targets: [
@@ -116,9 +130,11 @@ let package = Package(
     suite("AdminTests", ["Base", "Settings", "Control", "TestKit"]),
     suite("HouseTests", ["Base"]),
     program("simulate", "Tests/simulate", ["Base", "Digest", "Codec", "Engine", "Token", "TestKit"]),
-    program(
-      "bench", "Tests/bench",
-      ["Base", "Report", "Codec", "Messages", "Loop", "Http", "Grpc", "CSys"]),
+    program("bench", "Tests/bench", []),
+    loader("loadgen", ["nghttp2"]),
+    loader("limitgrpc", ["nghttp2"]),
+    loader("limitlog", ["rocksdb"]),
+    .target(name: "measure", path: "Tests/load/measure", cSettings: loadSettings),
     program(
       "grpcpeer", "Tests/grpcpeer",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc"]),
