@@ -43,7 +43,9 @@ public final class NodeHost: @unchecked Sendable {
     self.settings = settings
     self.log = log
     prepareProcessForSockets()
-    store = try Store(path: settings.data, options: settings.storeOptions)
+    var options = settings.storeOptions
+    options.createIfMissing = serving == .all
+    store = try Store(path: settings.data, options: options)
     for note in store.openingNotes { log.warn("store: \(note)") }
     signing = Guarded(
       try SigningKeys.loadOrCreate(
