@@ -8,7 +8,7 @@ struct BuildFacts {
   var format: Int
 
   static let current = BuildFacts(
-    version: PosthouseVersion.text, swift: swiftVersion, format: Int(Store.formatVersion))
+    version: PosthouseVersion.text, swift: swiftVersion, format: Int(Store.format))
 
   /// Of the compiler that built it; there is no way to ask the runtime.
   private static var swiftVersion: String {

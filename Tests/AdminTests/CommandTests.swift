@@ -1,0 +1,340 @@
+import Base
+import Codec
+import Foundation
+import Messages
+import Testing
+
+@testable import Control
+
+private func object(_ text: String) throws -> [String: Any] {
+  try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+}
+
+private func list(_ text: String) throws -> [[String: Any]] {
+  try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [[String: Any]])
+}
+
+private let acme = AdminTenant(
+  tenant: "acme", tenantID: "abc", state: "active", createdUnixNs: 1_763_697_745_123_000_000,
+  quota: AdminQuota(messagesPerDay: 5), keys: 1, channels: 2, messagesToday: 3, bytesToday: 4096)
+
+@Suite(.timeLimit(.minutes(1))) struct TenantCommandTests {
+  @Test("tenant create -o json has tenant, api_key and key_id as texts")
+  func create() throws {
+    let shell = Shell { path, bytes throws(Fault) in
+      #expect(path == "/posthouse.v1.AdminService/CreateTenant")
+      let asked: AdminCreateTenantRequest = try request(bytes)
+      #expect(asked == AdminCreateTenantRequest(tenant: "acme"))
+      return [
+        AdminCreateTenantResponse(tenant: acme, apiKey: "sk_live_x", keyID: "k1").encoded()
+      ]
+    }
+    #expect(shell.run("tenant create acme --admin-socket /s -o json") == .done)
+    let made = try object(shell.terminal.output)
+    #expect(made["tenant"] as? String == "acme")
+    #expect(made["api_key"] as? String == "sk_live_x")
+    #expect(made["key_id"] as? String == "k1")
+    #expect(shell.terminal.error == "")
+    #expect(shell.link.closed)
+  }
+
+  @Test("A name that cannot be is refused before the node is asked", arguments: ["A", "a_b", "a/b", ""])
+  func badName(_ name: String) {
+    let shell = Shell()
+    #expect(shell.run(["tenant", "create", name]) == .usage)
+    #expect(shell.link.asked.isEmpty)
+  }
+
+  @Test("tenant ls asks page by page")
+  func pages() throws {
+    let shell = Shell { _, bytes throws(Fault) in
+      let asked: AdminListTenantsRequest = try request(bytes)
+      let name = asked.after.isEmpty ? "a" : "b"
+      return [
+        AdminListTenantsResponse(
+          tenants: [AdminTenant(tenant: name)], next: asked.after.isEmpty ? "a" : ""
+        ).encoded()
+      ]
+    }
+    #expect(shell.run("tenant ls -o name") == .done)
+    #expect(shell.terminal.output == "a\nb\n")
+    #expect(shell.link.asked.count == 2)
+    let one = Shell { _, _ throws(Fault) in
+      [AdminListTenantsResponse(tenants: [AdminTenant(tenant: "a")], next: "a").encoded()]
+    }
+    #expect(one.run("tenant ls --limit 1") == .done)
+    #expect(one.link.asked.count == 1)
+    #expect(one.terminal.error == "There are more: --after a\n")
+  }
+
+  @Test("tenant quota changes what is given and keeps the rest")
+  func quota() throws {
+    let shell = Shell { path, bytes throws(Fault) in
+      if path.hasSuffix("GetTenant") { return [acme.encoded()] }
+      let asked: AdminSetQuotaRequest = try request(bytes)
+      #expect(asked.quota == AdminQuota(messagesPerDay: 5, bytesPerDay: 1 << 30))
+      var changed = acme
+      changed.quota = asked.quota
+      return [changed.encoded()]
+    }
+    #expect(shell.run("tenant quota acme --bytes 1GiB") == .done)
+    #expect(shell.terminal.output.contains("messages 5, bytes 1.0 GiB, tokens no limit"))
+    let look = Shell { _, _ throws(Fault) in [acme.encoded()] }
+    look.run("tenant quota acme")
+    #expect(look.link.asked.map(\.path) == ["/posthouse.v1.AdminService/GetTenant"])
+  }
+
+  @Test(
+    "What destroys is asked for again",
+    arguments: ["tenant delete acme", "key revoke acme", "channel delete acme"])
+  func confirmation(_ line: String) {
+    let script = Shell()
+    #expect(script.run(line) == .refused)
+    #expect(script.terminal.error.contains("(not_confirmed)"))
+    #expect(script.link.asked.isEmpty)
+
+    var person = Shell { _, _ in [[]] }
+    person.terminal = RecordedTerminal(terminal: true, input: ["no"])
+    #expect(person.run(line) == .refused)
+    #expect(person.link.asked.isEmpty)
+
+    person.terminal = RecordedTerminal(terminal: true, input: ["acme"])
+    #expect(person.run(line) == .done)
+    #expect(person.link.asked.count == 1)
+
+    let sure = Shell { _, _ in [[]] }
+    #expect(sure.run(line + " --yes") == .done)
+    #expect(sure.link.asked.count == 1)
+  }
+
+  @Test("key create shows the key once, key ls never")
+  func keys() throws {
+    let key = AdminKey(keyID: "k1", tenant: "acme", label: "ci", scopes: ["channels"])
+    let made = Shell { _, bytes throws(Fault) in
+      let asked: AdminCreateKeyRequest = try request(bytes)
+      #expect(asked.ttlSeconds == 86_400 && asked.scopes == ["channels"] && asked.label == "ci")
+      return [AdminCreateKeyResponse(key: key, apiKey: "sk_live_x").encoded()]
+    }
+    made.run("key create acme --label ci --scope channels --ttl 1d -o json")
+    #expect(try object(made.terminal.output)["api_key"] as? String == "sk_live_x")
+    let listed = Shell { _, _ throws(Fault) in [AdminListKeysResponse(keys: [key]).encoded()] }
+    listed.run("key ls acme -o json")
+    let first = try #require(try list(listed.terminal.output).first)
+    #expect(first["key_id"] as? String == "k1" && first["api_key"] == nil)
+  }
+}
+
+@Suite(.timeLimit(.minutes(1))) struct ChannelCommandTests {
+  private func node(last: UInt64) -> Shell {
+    Shell { path, bytes throws(Fault) in
+      guard path.hasSuffix("Read") else {
+        return [AdminChannel(name: "a/b/c", firstSequence: 1, lastSequence: last).encoded()]
+      }
+      let asked: ReadRequest = try request(bytes)
+      let end = asked.limit == 0 ? last + 3 : asked.fromSequence + asked.limit - 1
+      var out: [[UInt8]] = []
+      for sequence in max(1, asked.fromSequence)...end {
+        out.append(
+          ReadResponse(
+            sequence: sequence, payload: Array("secret".utf8), messageType: sequence == 1 ? 11 : 1,
+            mlsEpoch: 2, generation: 1, producerID: 255, producerSequence: sequence,
+            timeUnixNs: 1_763_697_745_123_000_000, mlsKind: sequence == 1 ? .commit : .application
+          ).encoded())
+      }
+      return out
+    }
+  }
+
+  @Test(
+    "channel tail begins and ends where it should",
+    arguments: [
+      ("", 30, Array(21...30)), ("-n 3", 30, [28, 29, 30]), ("-n 50", 4, [1, 2, 3, 4]),
+      ("--from 29", 30, [29, 30]), ("--from 5 -n 2", 30, [5, 6]), ("--from 31", 30, []),
+      ("-n 0", 30, []), ("-f -n 2", 30, [29, 30, 31, 32, 33]), ("-f --from 30 -n 3", 30, [30, 31, 32]),
+      ("", 0, []),
+    ] as [(String, UInt64, [Int])])
+  func tail(_ options: String, _ last: UInt64, _ expected: [Int]) throws {
+    let shell = node(last: last)
+    #expect(shell.run("channel tail a/b/c -o jsonl " + options) == .done)
+    let sequences = try shell.terminal.output.split(separator: "\n").map {
+      try object(String($0))["sequence"] as? Int
+    }
+    #expect(sequences == expected)
+  }
+
+  @Test("channel tail names types and kinds, and shows no payload unless asked")
+  func payload() throws {
+    let shell = node(last: 1)
+    shell.run("channel tail a/b/c")
+    let lines = shell.terminal.output.split(separator: "\n").map(String.init)
+    #expect(lines.count == 2)
+    #expect(
+      lines.first?.split(separator: " ").joined(separator: " ")
+        == "SEQUENCE TIME TYPE MLS EPOCH GENERATION SIZE PRODUCER")
+    #expect(
+      lines.last?.split(separator: " ").joined(separator: " ")
+        == "1 2025-11-21T04:02:25.123Z GROUP_ADD commit 2 1 6 00000000000000ff")
+    #expect(!shell.terminal.output.contains("736563726574"))
+    let hex = node(last: 1)
+    hex.run("channel tail a/b/c --hex")
+    #expect(hex.terminal.output.contains("736563726574"))
+  }
+
+  @Test("channel verify names file, channel and sequence, and ends with 1 when anything is wrong")
+  func verify() throws {
+    let finding = AdminVerifyFinding(
+      channel: "a/b/c", sequence: 7, file: "000012.sst", problem: "checksum")
+    let answers: FakeLink.Answer = { _, _ throws(Fault) in
+      [
+        AdminVerifyProgress(channels: 1, findings: [finding]).encoded(),
+        AdminVerifyProgress(channels: 2, records: 3, messages: 9, done: true).encoded(),
+      ]
+    }
+    let bad = Shell(answers)
+    #expect(bad.run("channel verify") == .failed)
+    #expect(bad.terminal.output.contains("000012.sst: channel a/b/c, sequence 7: checksum"))
+    let json = Shell(answers)
+    #expect(json.run("channel verify -o json") == .failed)
+    let shown = try object(json.terminal.output)
+    #expect(shown["ok"] as? Bool == false && shown["messages"] as? Int == 9)
+    #expect((shown["findings"] as? [[String: Any]])?.first?["sequence"] as? Int == 7)
+
+    let good = Shell { _, _ throws(Fault) in [AdminVerifyProgress(messages: 9, done: true).encoded()] }
+    #expect(good.run("channel verify") == .done)
+    let cut = Shell { _, _ throws(Fault) in [AdminVerifyProgress(messages: 9).encoded()] }
+    #expect(cut.run("channel verify") == .unreachable)
+  }
+}
+
+@Suite(.timeLimit(.minutes(1))) struct NodeCommandTests {
+  @Test(
+    "status ends with a verdict and what to type next",
+    arguments: [
+      (AdminNodeStatus(ready: true, auth: "required"), true, "posthouse tenant create NAME"),
+      (AdminNodeStatus(tenants: 1, ready: true, auth: "required"), true, "posthouse channel ls"),
+      (AdminNodeStatus(tenants: 1, ready: true, auth: "open"), true, "posthouse config show --origin"),
+      (
+        AdminNodeStatus(notReadyReasons: ["disk_full"], dataDirectory: "/d", auth: "required"), false,
+        "df -h /d"
+      ),
+      (AdminNodeStatus(notReadyReasons: ["starting"]), false, "journalctl -u posthouse -n 50"),
+      (AdminNodeStatus(ready: true, draining: true), false, "systemctl status posthouse"),
+    ])
+  func status(_ status: AdminNodeStatus, _ good: Bool, _ next: String) throws {
+    let shell = Shell { _, _ in [status.encoded()] }
+    #expect(shell.run("status") == (good ? .done : .failed))
+    #expect(shell.terminal.output.hasSuffix("\nNext: \(next)\n"), "\(shell.terminal.output)")
+    let json = Shell { _, _ in [status.encoded()] }
+    json.run("status -o json")
+    #expect(try object(json.terminal.output)["next"] as? String == next)
+  }
+
+  @Test("errors lookup knows every code and suggests near ones")
+  func errors() throws {
+    for code in FaultCode.allCases {
+      let shell = Shell()
+      #expect(shell.run("errors lookup \(code.rawValue) -o json") == .done)
+      #expect(try object(shell.terminal.output)["advice"] as? String == code.advice)
+    }
+    let typo = Shell()
+    #expect(typo.run("errors lookup diskfull") == .notFound)
+    #expect(typo.terminal.error.contains("did you mean disk_full?"))
+    let all = Shell()
+    all.run("errors ls -o name")
+    #expect(all.terminal.output.split(separator: "\n").count == FaultCode.allCases.count)
+  }
+
+  @Test("config show --origin says where each value comes from, and what posthoused would refuse")
+  func config() throws {
+    var shell = Shell()
+    shell.environment = ["POSTHOUSE_GRPC": "0.0.0.0:1", "HOME": "/h", "POSTHOUSE_LOOPZ": "1"]
+    #expect(shell.run("config show --origin --http 127.0.0.1:2 --set log.level=debug -o json") == .usage)
+    let rows = try list(shell.terminal.output)
+    func origin(_ key: String) -> String? {
+      rows.first { $0["key"] as? String == key }?["origin"] as? String
+    }
+    #expect(origin("grpc") == "POSTHOUSE_GRPC")
+    #expect(origin("http") == "--http")
+    #expect(origin("log.level") == "--set")
+    #expect(origin("auth") == "default")
+    #expect(shell.terminal.error.contains("posthoused would refuse this: grpc = 0.0.0.0:1"))
+    #expect(shell.terminal.error.contains("warning: POSTHOUSE_LOOPZ names no setting"))
+  }
+
+  @Test("version and completion need no node")
+  func offline() throws {
+    let version = Shell()
+    #expect(version.run("--version") == .done && version.run("version -o json") == .done)
+    let script = Shell()
+    #expect(script.run("completion bash") == .done)
+    #expect(script.terminal.output.contains("tenant) words=\"create ls show"))
+    #expect(version.link.asked.isEmpty && script.link.asked.isEmpty)
+  }
+}
+
+@Suite(.timeLimit(.minutes(1))) struct BackupCommandTests {
+  private func withDirectory(_ body: (String) throws -> Void) throws {
+    let path = "/tmp/posthouse-backup-\(UInt64.random(in: 0 ... .max))"
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try body(path)
+  }
+
+  private func makeBackup(_ path: String) throws {
+    try FileManager.default.createDirectory(
+      atPath: path + "/db", withIntermediateDirectories: true)
+    for (name, text) in [("db/CURRENT", "MANIFEST-1\n"), ("db/1.sst", "data"), ("signing-keys.json", "{}"), ("LOCK", "1")] {
+      try Data(text.utf8).write(to: URL(fileURLWithPath: path + "/" + name))
+    }
+  }
+
+  @Test("backup restore copies all but the lock into a new or empty directory")
+  func restore() throws {
+    try withDirectory { base in
+      try makeBackup(base + "/from")
+      let shell = Shell()
+      #expect(shell.run("backup restore --from \(base)/from --data \(base)/to") == .done)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: base + "/to").sorted() == ["db", "signing-keys.json"])
+      #expect(
+        try Data(contentsOf: URL(fileURLWithPath: base + "/to/db/1.sst")) == Data("data".utf8))
+      #expect(shell.link.asked.isEmpty)
+      let again = Shell()
+      #expect(again.run("backup restore --from \(base)/from --data \(base)/to") == .conflict)
+      #expect(again.terminal.error.contains("is not empty"))
+    }
+  }
+
+  @Test("A restore that was interrupted can be done again; what is no backup is refused")
+  func interrupted() throws {
+    try withDirectory { base in
+      try makeBackup(base + "/from")
+      try makeBackup(base + "/to/.restore")
+      #expect(Shell().run("backup restore --from \(base)/from --data \(base)/to") == .done)
+      #expect(Shell().run("backup restore --from \(base)/nothing --data \(base)/new") == .notFound)
+      #expect(!FileManager.default.fileExists(atPath: base + "/new"))
+    }
+  }
+
+  @Test("A link inside a backup is not followed, and nothing is left behind")
+  func links() throws {
+    try withDirectory { base in
+      try makeBackup(base + "/from")
+      try FileManager.default.createSymbolicLink(
+        atPath: base + "/from/db/evil", withDestinationPath: "/etc/passwd")
+      #expect(Shell().run("backup restore --from \(base)/from --data \(base)/to") == .conflict)
+      #expect(try FileManager.default.contentsOfDirectory(atPath: base + "/to").isEmpty)
+    }
+  }
+
+  @Test("backup create asks for an absolute directory")
+  func create() throws {
+    let shell = Shell { _, bytes throws(Fault) in
+      let asked: AdminCreateBackupRequest = try request(bytes)
+      #expect(asked.directory == FileManager.default.currentDirectoryPath + "/b1")
+      return [AdminBackupProgress(bytes: 5, done: true, directory: asked.directory).encoded()]
+    }
+    #expect(shell.run("backup create b1") == .done)
+    let cut = Shell { _, _ in [] }
+    #expect(cut.run("backup create /b1") == .unreachable)
+  }
+}
