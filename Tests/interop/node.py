@@ -3,6 +3,7 @@ directory, ended by process id), the posthouse command, HTTP, and gRPC stubs mad
 run time."""
 
 import argparse
+import atexit
 import base64
 import contextlib
 import ctypes
@@ -281,35 +282,37 @@ class Stubs:
     """Modules generated from Proto/schema into a temporary folder."""
 
     _folder: str | None = None
+    _lock = threading.RLock()
 
     @classmethod
     def load(cls):
         if cls._folder is None:
             from grpc_tools import protoc
-            cls._folder = tempfile.mkdtemp(prefix="posthouse-stubs-")
-            import atexit
-            atexit.register(shutil.rmtree, cls._folder, ignore_errors=True)
+            folder = tempfile.mkdtemp(prefix="posthouse-stubs-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
             schema = ROOT / "Proto/schema"
             files = ["dataplane/proto/v1/data_plane.proto", "posthouse/v1/channel.proto",
                      "posthouse/v1/admin.proto"]
-            status = protoc.main(["protoc", f"-I{schema}", f"--python_out={cls._folder}",
-                                  f"--grpc_python_out={cls._folder}", *files])
+            status = protoc.main(["protoc", f"-I{schema}", f"--python_out={folder}",
+                                  f"--grpc_python_out={folder}", *files])
             if status != 0:
                 raise RuntimeError("protoc failed")
-            sys.path.insert(0, cls._folder)
-        return cls
+            sys.path.insert(0, folder)
+            cls._folder = folder
 
     @classmethod
     def dataplane(cls):
-        cls.load()
-        return (importlib.import_module("dataplane.proto.v1.data_plane_pb2"),
-                importlib.import_module("dataplane.proto.v1.data_plane_pb2_grpc"))
+        return cls._modules("dataplane.proto.v1.data_plane")
 
     @classmethod
     def channel(cls):
-        cls.load()
-        return (importlib.import_module("posthouse.v1.channel_pb2"),
-                importlib.import_module("posthouse.v1.channel_pb2_grpc"))
+        return cls._modules("posthouse.v1.channel")
+
+    @classmethod
+    def _modules(cls, name: str):
+        with cls._lock:  # tests open streams from several threads at once
+            cls.load()
+            return importlib.import_module(name + "_pb2"), importlib.import_module(name + "_pb2_grpc")
 
 
 def bearer(token: str | None):
