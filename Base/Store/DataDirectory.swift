@@ -51,12 +51,14 @@ final class DataDirectory: @unchecked Sendable {
 
   func exists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
-  func sync() throws(Fault) {
-    let fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard fd >= 0 else { throw systemFault("open", path) }
-    defer { close(fd) }
-    guard fsync(fd) == 0 else { throw systemFault("sync", path) }
-  }
+  func sync() throws(Fault) { try syncDirectory(path) }
+}
+
+func syncDirectory(_ path: String) throws(Fault) {
+  let fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+  guard fd >= 0 else { throw systemFault("open", path) }
+  defer { close(fd) }
+  guard fsync(fd) == 0 else { throw systemFault("sync", path) }
 }
 
 /// Names of a directory's entries, without the dotted ones.

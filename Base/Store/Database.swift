@@ -5,6 +5,8 @@ internal import Glibc
 /// An open RocksDB with its column families. One column family per table; `meta` is RocksDB's "default".
 final class Database: @unchecked Sendable {
   let handle: OpaquePointer
+  /// RocksDB's directory.
+  let path: String
   private let families: [OpaquePointer]
   /// By table; nil when a read-only look found no such column family.
   private let byTable: [OpaquePointer?]
@@ -60,6 +62,7 @@ final class Database: @unchecked Sendable {
     }
     guard let opened else { throw RocksError(text: "RocksDB gave no database for \(path)") }
     handle = opened
+    self.path = path
     families = made.compactMap { $0 }
     byTable = Table.allCases.map { table in
       names.firstIndex(of: Database.familyName(table)).flatMap { made[$0] }
