@@ -42,8 +42,6 @@ final class HttpFront: HttpHandler, @unchecked Sendable {
       refuse(responder, Fault(.forbidden, "metrics answer loopback or an admin credential"))
       return
     }
-    // Both run on loop 0.
-    nonisolated(unsafe) let responder = responder
     let node = node
     node.gatherFacts { facts in
       node.lastFacts.value = facts

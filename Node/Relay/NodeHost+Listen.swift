@@ -119,8 +119,13 @@ extension NodeHost {
       }
     }
     AdminRoutes(node: self, gate: gate).register(on: server)
-    registerHealth(on: server)
-    registerReflection(on: server, gate)
+    health.register(on: server)
+    let services = [
+      DataPlaneService.serviceName, ChannelService.serviceName, AdminService.serviceName,
+      HealthService.serviceName, ReflectionService.serviceName, ReflectionAlphaService.serviceName,
+    ]
+    for service in services { health.set(service, .serving) }
+    ReflectionServer(services: services).register(on: server) { gate.isOperator($0) }
   }
 
   // MARK: the end

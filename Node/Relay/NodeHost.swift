@@ -3,7 +3,9 @@ import Crypto
 import Digest
 import Engine
 import FoundationEssentials
+import Grpc
 import Loop
+import Messages
 public import Report
 public import Settings
 import Store
@@ -20,6 +22,7 @@ public final class NodeHost: @unchecked Sendable {
   private(set) var shards: [Shard] = []
   private(set) var authority: Authority!
   let readiness = Readiness()
+  let health = HealthServer()
   let audit: AuditLog
   let signing: Guarded<SigningKeys>
   let metrics = Metrics()
@@ -160,6 +163,7 @@ public final class NodeHost: @unchecked Sendable {
   /// Blocks for at most the drain time and a little.
   public func drain() {
     readiness.setDraining()
+    health.setAll(.notServing)
     log.info("draining")
     drainListeners()
     for loop in loops { loop.stop() }

@@ -33,6 +33,7 @@ struct ApiAnswer {
 
   init(_ reply: TokenReply, wall: Instant) {
     status = 200
+    body = .null
     switch reply {
     case .account(let tenant, let key): body = Self.account(tenant, key)
     case .token(let token, let expires, let scopes):
@@ -78,7 +79,7 @@ struct ApiAnswer {
     case .usage(let org, let days): body = Self.usage(org, days)
     case .tenant, .tenantCreated, .tenants, .principal:
       // Asked by operators and streams only, who do not come this way.
-      self.init(Fault(.internal, "an answer that has no HTTP form"), wall: wall)
+      self = ApiAnswer(Fault(.internal, "an answer that has no HTTP form"), wall: wall)
     }
   }
 

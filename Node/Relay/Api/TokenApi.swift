@@ -1,5 +1,6 @@
 import Base
 import Http
+import Loop
 import Token
 
 /// The token API over HTTP: parses, asks the token engine, answers JSON. Every refusal is a JSON object
