@@ -45,8 +45,8 @@ enum JoinText {
 }
 
 /// A bearer secret as it is shown once: prefix, then base32 of address (16 bytes) and 32 random bytes.
-struct Credential {
-  enum Kind: String {
+package struct Credential {
+  package enum Kind: String {
     case apiKey = "sk_live_"
     case invite = "skt_inv_"
   }
@@ -55,17 +55,17 @@ struct Credential {
   /// base32 of 48 bytes.
   static let textCount = 77
 
-  let address: RecordAddress
+  package let address: RecordAddress
   private let secret: [UInt8]
 
-  init(address: RecordAddress, secret: [UInt8]) {
+  package init(address: RecordAddress, secret: [UInt8]) {
     precondition(secret.count == Self.secretByteCount, "a secret of \(secret.count) bytes")
     self.address = address
     self.secret = secret
   }
 
   /// nil for every text but the canonical one.
-  init?(_ kind: Kind, _ text: String) {
+  package init?(_ kind: Kind, _ text: String) {
     guard text.utf8.count == kind.rawValue.utf8.count + Self.textCount,
       text.hasPrefix(kind.rawValue),
       let bytes = Text.base32Decode(String(text.dropFirst(kind.rawValue.count))),
@@ -75,11 +75,11 @@ struct Credential {
     secret = Array(bytes[RecordAddress.byteCount...])
   }
 
-  func text(_ kind: Kind) -> String { kind.rawValue + Text.base32(address.bytes + secret) }
+  package func text(_ kind: Kind) -> String { kind.rawValue + Text.base32(address.bytes + secret) }
 
   /// What is stored: SHA-256 of the secret.
-  var digest: [UInt8] { sha256(secret) }
+  package var digest: [UInt8] { sha256(secret) }
 
   /// In constant time.
-  func matches(_ stored: [UInt8]) -> Bool { constantTimeEqual(digest, stored) }
+  package func matches(_ stored: [UInt8]) -> Bool { constantTimeEqual(digest, stored) }
 }

@@ -1,7 +1,7 @@
 /// Strict reader of one flat JSON object (RFC 8259): strings, integers, booleans and null, no nesting, no
 /// duplicate member, at most 32 members. Made for JWT parts, which strangers send.
-enum FlatJSON {
-  enum Value: Equatable {
+package enum FlatJSON {
+  package enum Value: Equatable {
     case string(String)
     case integer(Int64)
     case boolean(Bool)
@@ -11,13 +11,13 @@ enum FlatJSON {
   static let maxMembers = 32
 
   /// nil when the bytes are anything but one such object.
-  static func parse(_ bytes: [UInt8]) -> [String: Value]? {
+  package static func parse(_ bytes: [UInt8]) -> [String: Value]? {
     var reader = Reader(bytes: bytes)
     return reader.object()
   }
 
   /// JSON text of a string, quotes included.
-  static func quote(_ text: String) -> [UInt8] {
+  package static func quote(_ text: String) -> [UInt8] {
     var out: [UInt8] = [0x22]
     for byte in text.utf8 {
       switch byte {

@@ -90,9 +90,10 @@ extension TokenEngine {
     if caller.viaToken { throw Fault(.forbidden, "a JWT makes no JWT: present the API key") }
     let account = try account(own.tenant)
     guard var key = account.keys[own.key] else { throw Fault(.unauthorized) }
-    let ttl = ttlSeconds ?? Int64(Limits.jwtSeconds)
-    guard (1...Int64(Limits.jwtMaxSeconds)).contains(ttl) else {
-      throw Fault(.badRequest, "ttl_seconds is 1 to \(Limits.jwtMaxSeconds)")
+    let most = max(1, min(settings.tokenMaxSeconds, Int64(Limits.jwtMaxSeconds)))
+    let ttl = ttlSeconds ?? max(1, min(settings.tokenSeconds, most))
+    guard (1...most).contains(ttl) else {
+      throw Fault(.badRequest, "ttl_seconds is 1 to \(most)")
     }
     guard var scopes = Scopes(claim: scope ?? "") else {
       throw Fault(.badRequest, "scope is some of: \(Scopes.all.claim)")

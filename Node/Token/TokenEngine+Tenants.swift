@@ -25,7 +25,7 @@ extension TokenEngine {
     }
     let id = TenantID(org: org)
     var tenant = TenantRecord(
-      id: id, org: org, state: .active, generation: 1, created: now.wall, quota: .unlimited)
+      id: id, org: org, state: .active, generation: 1, created: now.wall, quota: settings.quota)
     if id == .none { throw Fault(.nameCollision, "this name cannot be a tenant's") }
     if let old = accounts[id]?.record {
       guard old.org == org else {

@@ -39,9 +39,7 @@ public struct TokenEngine {
   ) {
     precondition(entropy.count >= 64, "a request came with \(entropy.count) random bytes")
     do throws(Fault) {
-      if case .bearer(let text, let peer) = request.caller {
-        try admit(text, peer: peer, request.action, at: now)
-      }
+      try admit(request, at: now)
       let job = Job(work: .request(request, entropy), token: token)
       switch lock(for: request) {
       case nil: run(job, locked: nil, at: now, into: &effects)
@@ -279,8 +277,11 @@ public struct TokenEngine {
   /// The accounts a request may change; nil for reads.
   private func lock(for request: TokenRequest) -> Lock? {
     var own: TenantID {
-      guard case .bearer(let text, _) = request.caller else { return .none }
-      return bearerTenant(text)
+      switch request.caller {
+      case .bearer(let text, _): bearerTenant(text)
+      case .redacted: onlyKey()?.account.record.id ?? .none
+      case .admin: .none
+      }
     }
     func tenant(_ org: String?) -> Lock { .tenant(org.map { TenantID(org: $0) } ?? own) }
     func owner(_ channel: String) -> Lock {

@@ -5,6 +5,9 @@ public enum TokenCaller: Sendable {
   /// An `authorization: Bearer` text as it was presented: an API key or a JWT of ours. `peer` is the
   /// address it came from, without port: failures are counted by it.
   case bearer(String, peer: String)
+  /// Development only: a client that hides its key. Acts with the oldest key of the node's only tenant, and
+  /// is refused when there is not exactly one.
+  case redacted(peer: String)
   /// An operator, whom the host has authenticated; `actor` goes to the audit log. No rate limit.
   case admin(actor: String)
 }
@@ -88,16 +91,18 @@ public struct TokenSettings: Sendable {
   /// Author of the token counts in usage rows: unique to this run of the process (`UsageRow`).
   public var writer: UInt64
   /// Seconds that clocks of nodes may differ when a JWT is checked.
-  public var clockAllowanceSeconds: Int64
-  public var callsPerSecond: Int
-  public var callsBurst: Int
-  public init(
-    writer: UInt64, clockAllowanceSeconds: Int64 = 5, callsPerSecond: Int = Limits.callsPerSecond,
-    callsBurst: Int = Limits.callsBurst
-  ) {
-    self.writer = writer
-    self.clockAllowanceSeconds = clockAllowanceSeconds
-    self.callsPerSecond = callsPerSecond
-    self.callsBurst = callsBurst
-  }
+  public var clockAllowanceSeconds: Int64 = 5
+  /// Seconds a JWT lives when nothing is asked, and at most (never over `Limits.jwtMaxSeconds`).
+  public var tokenSeconds = Int64(Limits.jwtSeconds)
+  public var tokenMaxSeconds = Int64(Limits.jwtMaxSeconds)
+  /// HTTP calls of one key.
+  public var callsPerSecond = Limits.callsPerSecond
+  public var callsBurst = Limits.callsBurst
+  /// Polls of one key (pending, welcome): a budget of their own.
+  public var pollsPerSecond = Limits.pollsPerSecond
+  public var pollsBurst = Limits.pollsBurst
+  /// What a new tenant may use in a day.
+  public var quota = TokenQuota.unlimited
+
+  public init(writer: UInt64) { self.writer = writer }
 }
