@@ -105,8 +105,7 @@ let package = Package(
     room(
       "Control", "Admin/Control",
       [
-        "Base", "Crypto", "Report", "Settings", "Codec", "Messages", "Loop", "Http", "Grpc", "Store",
-        "Engine", "Token", "Relay",
+        "Base", "Report", "Settings", "Codec", "Messages", "Loop", "Tls", "Grpc", "Store", "Relay",
       ]),
     program("posthouse", "Admin/posthouse", ["Base", "Settings", "Control"]),
 
@@ -140,7 +139,7 @@ let package = Package(
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc"]),
     program(
       "fuzz", "Tests/fuzz",
-      ["Base", "Digest", "Settings", "Codec", "Messages", "Http", "Grpc", "Engine", "Token"]),
+      ["Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc", "Engine", "Token"]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11,

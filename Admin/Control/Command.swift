@@ -18,7 +18,8 @@ final class Call {
   private var opened: (any AdminLink)?
 
   init(
-    parsed: CommandSyntax.Parsed, environment: [String: String], renderer: Renderer, finder: NodeFinder
+    parsed: CommandSyntax.Parsed, environment: [String: String], renderer: Renderer,
+    finder: NodeFinder
   ) {
     self.parsed = parsed
     self.environment = environment
@@ -83,7 +84,8 @@ final class Call {
       throw Fault(.notConfirmed, "\(what) cannot be taken back")
     }
     terminal.write(
-      error: "\(Printable.text(what)) cannot be taken back. Type \(Printable.text(name)) to go on: ")
+      error: "\(Printable.text(what)) cannot be taken back. Type \(Printable.text(name)) to go on: "
+    )
     guard terminal.readLine() == name else {
       throw Fault(.notConfirmed, "\(what) was not confirmed; nothing was changed")
     }

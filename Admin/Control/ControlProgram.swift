@@ -98,11 +98,15 @@ public enum ControlProgram {
       CommandOption(
         "--admin-token", value: "TOKEN",
         "Admin credential; better in POSTHOUSE_ADMIN_TOKEN, where other users cannot see it."),
+      CommandOption("--tls", "Reach --address over TLS."),
+      CommandOption(
+        "--ca", value: "FILE", "Authorities (PEM) to believe instead of the system's; TLS."),
       CommandOption("--insecure", "Send the admin token in clear text off this machine."),
       CommandOption("--timeout", value: "DURATION", "Longest wait for an answer. Default: 30s."),
       CommandOption("--version", "Print the version."),
     ],
     commands: commands.map { $0.form },
-    ending: "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 unreachable, 6 conflict, "
+    ending:
+      "Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 refused, 5 unreachable, 6 conflict, "
       + "7 timed out.")
 }

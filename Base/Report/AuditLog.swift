@@ -75,7 +75,8 @@ public final class AuditLog: Sendable {
       _ = write(descriptor, &newline, 1)
       record(
         AuditEntry(
-          actor: "node", action: AuditLog.repair, subject: "\(end.tornBytes) bytes", outcome: "done"))
+          actor: "node", action: AuditLog.repair, subject: "\(end.tornBytes) bytes", outcome: "done"
+        ))
     }
   }
 

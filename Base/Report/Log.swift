@@ -74,16 +74,24 @@ public struct Log: Sendable {
     return copy
   }
 
-  public func debug(_ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]) {
+  public func debug(
+    _ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]
+  ) {
     if minimum <= .debug { write(.debug, message(), fields()) }
   }
-  public func info(_ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]) {
+  public func info(
+    _ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]
+  ) {
     if minimum <= .info { write(.info, message(), fields()) }
   }
-  public func warn(_ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]) {
+  public func warn(
+    _ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]
+  ) {
     if minimum <= .warn { write(.warn, message(), fields()) }
   }
-  public func error(_ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]) {
+  public func error(
+    _ message: @autoclosure () -> String, _ fields: @autoclosure () -> LogFields = [:]
+  ) {
     write(.error, message(), fields())
   }
 

@@ -29,8 +29,8 @@ public final class LogWriter: Sendable {
           done += n
         } else if errno == EAGAIN {
           // A terminal shared with a program that made it non-blocking.
-          var poll_ = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
-          if poll(&poll_, 1, 1_000) <= 0 { return }
+          var writable = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+          if poll(&writable, 1, 1_000) <= 0 { return }
         } else if errno != EINTR {
           return
         }
@@ -102,8 +102,10 @@ public final class LogWriter: Sendable {
       }
       if !bytes.isEmpty { bytes.withUnsafeBytes { sink($0) } }
       if lost > 0 {
-        var line = Array("{\"time\":\"\(Timestamp.text(Timestamp.now()))\",\"level\":\"warn\",".utf8)
-        line += Array("\"message\":\"log lines dropped, the queue was full\",\"lines\":\(lost)}\n".utf8)
+        var line = Array(
+          "{\"time\":\"\(Timestamp.text(Timestamp.now()))\",\"level\":\"warn\",".utf8)
+        line += Array(
+          "\"message\":\"log lines dropped, the queue was full\",\"lines\":\(lost)}\n".utf8)
         line.withUnsafeBytes { sink($0) }
       }
       state.withLock { $0.written = upTo }

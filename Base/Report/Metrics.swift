@@ -69,7 +69,8 @@ public final class Metrics: Sendable {
   public func histogram(
     _ name: String, _ help: String, _ labels: Labels = [:], bounds: [Int64], scale: Double = 1
   ) -> HistogramID {
-    precondition(!bounds.isEmpty && zip(bounds, bounds.dropFirst()).allSatisfy { $0 < $1 },
+    precondition(
+      !bounds.isEmpty && zip(bounds, bounds.dropFirst()).allSatisfy { $0 < $1 },
       "bounds of \(name) do not ascend")
     let text = Metrics.labelText(labels)
     return state.withLock { state in

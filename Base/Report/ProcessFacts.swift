@@ -6,7 +6,9 @@ public enum ProcessFacts {
   /// Registers the `process_*` metrics every Prometheus client has.
   public static func register(in metrics: Metrics) {
     let started = Double(Timestamp.now().nanoseconds) / 1e9
-    metrics.gauge("process_start_time_seconds", "Start of the process, seconds since 1970.") { started }
+    metrics.gauge("process_start_time_seconds", "Start of the process, seconds since 1970.") {
+      started
+    }
     metrics.gauge("process_resident_memory_bytes", "Resident memory of the process.") {
       Double(residentBytes())
     }

@@ -9,7 +9,8 @@ public struct CommandOption: Sendable, Equatable {
   public var help: String
   public var repeats: Bool
   public init(
-    _ name: String, short: Character? = nil, value: String? = nil, _ help: String, repeats: Bool = false
+    _ name: String, short: Character? = nil, value: String? = nil, _ help: String,
+    repeats: Bool = false
   ) {
     precondition(name.hasPrefix("--"), "\(name) is no option name")
     self.name = name
@@ -82,11 +83,16 @@ public struct CommandSyntax: Sendable {
     public func has(_ name: String) -> Bool { options.contains { $0.name == name } }
     /// The last one given wins.
     public func value(_ name: String) -> String? { options.last { $0.name == name }?.value }
-    public func values(_ name: String) -> [String] { options.filter { $0.name == name }.map(\.value) }
-    public func argument(_ at: Int) -> String? { arguments.indices.contains(at) ? arguments[at] : nil }
+    public func values(_ name: String) -> [String] {
+      options.filter { $0.name == name }.map(\.value)
+    }
+    public func argument(_ at: Int) -> String? {
+      arguments.indices.contains(at) ? arguments[at] : nil
+    }
 
     public static func == (a: Parsed, b: Parsed) -> Bool {
-      a.command == b.command && a.arguments == b.arguments && a.options.map(\.name) == b.options.map(\.name)
+      a.command == b.command && a.arguments == b.arguments
+        && a.options.map(\.name) == b.options.map(\.name)
         && a.options.map(\.value) == b.options.map(\.value)
     }
   }
@@ -211,7 +217,8 @@ public struct CommandSyntax: Sendable {
       throw Fault(.usage, "\(command.name) wants \(required[parsed.arguments.count].name)")
     }
     if parsed.arguments.count > command.arguments.count {
-      throw Fault(.usage, "\(command.name): unexpected word \"\(parsed.arguments[command.arguments.count])\"")
+      throw Fault(
+        .usage, "\(command.name): unexpected word \"\(parsed.arguments[command.arguments.count])\"")
     }
   }
 
@@ -223,7 +230,8 @@ public struct CommandSyntax: Sendable {
     let group = commands.filter { $0.path.first == words[0] }
     if group.isEmpty {
       let near = Suggestion.nearest(to: words[0], in: commands.compactMap(\.path.first))
-      throw Fault(.usage, "unknown command \(words[0])" + (near.map { "; did you mean \($0)?" } ?? ""))
+      throw Fault(
+        .usage, "unknown command \(words[0])" + (near.map { "; did you mean \($0)?" } ?? ""))
     }
     let choices = group.map { $0.path.dropFirst().joined(separator: " ") }
     guard words.count > 1 else {
@@ -233,7 +241,8 @@ public struct CommandSyntax: Sendable {
     throw Fault(
       .usage,
       "unknown command \(words[0]) \(words[1])"
-        + (near.map { "; did you mean \(words[0]) \($0)?" } ?? "; there is \(choices.joined(separator: ", "))"))
+        + (near.map { "; did you mean \(words[0]) \($0)?" }
+          ?? "; there is \(choices.joined(separator: ", "))"))
   }
 
   // MARK: help
@@ -258,8 +267,11 @@ public struct CommandSyntax: Sendable {
   }
 
   private func help(of command: CommandForm) -> String {
-    var out = "\(command.summary)\n\nUsage: \(program) \(command.name)\(argumentText(command)) [OPTIONS]\n"
-    if !command.options.isEmpty { out += "\nOptions of this command:\n" + optionText(command.options) }
+    var out =
+      "\(command.summary)\n\nUsage: \(program) \(command.name)\(argumentText(command)) [OPTIONS]\n"
+    if !command.options.isEmpty {
+      out += "\nOptions of this command:\n" + optionText(command.options)
+    }
     out += "\nOptions:\n" + optionText(options)
     if !command.examples.isEmpty {
       out += "\nExamples:\n" + command.examples.map { "  \($0)\n" }.joined()

@@ -124,7 +124,9 @@ public struct NodeSettings: Sendable {
       throw Fault(.badSetting, "tls.cert and tls.key belong together: one of them is missing")
     }
     for (name, address) in [("grpc_tls", grpcTls), ("http_tls", httpTls)] where address != nil {
-      if tls == nil { throw Fault(.badSetting, "\(name) wants a certificate: set tls.cert and tls.key") }
+      if tls == nil {
+        throw Fault(.badSetting, "\(name) wants a certificate: set tls.cert and tls.key")
+      }
     }
     if tokenTTL.wholeSeconds < 1 || tokenMaxTTL < tokenTTL {
       throw Fault(.badSetting, "token.ttl is at least 1s and at most token.max_ttl")
@@ -206,7 +208,8 @@ public enum NodeStart: Sendable {
           throw Fault(.usage, "--set wants key=value, not \"\(text)\"")
         }
         try settings.apply(
-          flag: "--set", key: String(text[..<equals]), text: String(text[text.index(after: equals)...]))
+          flag: "--set", key: String(text[..<equals]),
+          text: String(text[text.index(after: equals)...]))
       } else if let key = schema.keys.first(where: { $0.flag == option }) {
         try settings.apply(flag: option, key: key.name, text: key.kind == .boolean ? "true" : text)
       }
@@ -231,17 +234,21 @@ public enum NodeStart: Sendable {
       options.append(
         CommandOption(
           flag, value: key.placeholder.isEmpty ? nil : key.placeholder,
-          key.help + (key.standard.isEmpty || key.kind == .boolean ? "" : " Default: \(key.standard).")))
+          key.help
+            + (key.standard.isEmpty || key.kind == .boolean ? "" : " Default: \(key.standard).")))
     }
     options.append(
-      CommandOption("--set", value: "KEY=VALUE", "Set any key of the configuration.", repeats: true))
+      CommandOption("--set", value: "KEY=VALUE", "Set any key of the configuration.", repeats: true)
+    )
     return options
   }()
 
   public static let syntax = CommandSyntax(
-    program: "posthoused", summary: "The Posthouse relay node.", options: settingOptions + [
+    program: "posthoused", summary: "The Posthouse relay node.",
+    options: settingOptions + [
       CommandOption("--version", "Print the version.")
     ], commands: [],
-    ending: "Every key can also stand in the file or in POSTHOUSE_<KEY>; `posthouse config show --origin` "
+    ending:
+      "Every key can also stand in the file or in POSTHOUSE_<KEY>; `posthouse config show --origin` "
       + "lists them.")
 }

@@ -11,7 +11,8 @@ public struct SettingSchema: Sendable {
     var index: [String: Int] = [:]
     for (at, key) in keys.enumerated() {
       precondition(index[key.name] == nil, "setting \(key.name) is there twice")
-      precondition(key.value(of: key.standard) != nil, "default of \(key.name) is not \(key.kind.wanted)")
+      precondition(
+        key.value(of: key.standard) != nil, "default of \(key.name) is not \(key.kind.wanted)")
       index[key.name] = at
     }
     self.index = index
@@ -31,7 +32,8 @@ extension SettingSchema {
   /// The keys of `posthoused`. `data` and `node_name` have defaults of the machine.
   public static func node(data: String, nodeName: String) -> SettingSchema {
     SettingSchema(
-      identityKeys(data: data, nodeName: nodeName) + listenerKeys + accessKeys + archiveKeys + streamKeys
+      identityKeys(data: data, nodeName: nodeName) + listenerKeys + accessKeys + archiveKeys
+        + streamKeys
         + tenantKeys + processKeys)
   }
 
@@ -46,7 +48,8 @@ extension SettingSchema {
 
   private static let listenerKeys = [
     SettingKey(
-      "grpc", .address, "127.0.0.1:5000", "gRPC without TLS; port 0 picks a free one.", flag: "--grpc",
+      "grpc", .address, "127.0.0.1:5000", "gRPC without TLS; port 0 picks a free one.",
+      flag: "--grpc",
       placeholder: "HOST:PORT"),
     SettingKey(
       "http", .address, "127.0.0.1:8080", "Token API, metrics and health without TLS.",
@@ -60,9 +63,11 @@ extension SettingSchema {
     SettingKey(
       "tls.cert", .string, "", "Certificate chain (PEM), read again on SIGHUP.", flag: "--cert",
       placeholder: "FILE"),
-    SettingKey("tls.key", .string, "", "Its private key (PEM).", flag: "--key", placeholder: "FILE"),
     SettingKey(
-      "admin_socket", .string, "", "Unix socket for operators; empty: admin.sock in the data directory.",
+      "tls.key", .string, "", "Its private key (PEM).", flag: "--key", placeholder: "FILE"),
+    SettingKey(
+      "admin_socket", .string, "",
+      "Unix socket for operators; empty: admin.sock in the data directory.",
       flag: "--admin-socket", placeholder: "PATH"),
   ]
 
@@ -72,14 +77,17 @@ extension SettingSchema {
       "open: streams without a token are accepted and may use every channel.", flag: "--auth",
       placeholder: "required|open"),
     SettingKey(
-      "insecure", .boolean, "false", "Allow plaintext or auth open off loopback.", flag: "--insecure",
+      "insecure", .boolean, "false", "Allow plaintext or auth open off loopback.",
+      flag: "--insecure",
       placeholder: ""),
     SettingKey(
       "allow_redacted", .boolean, "false",
       "Development only: accept the redacted API key that skytale-sdk 0.5.2 sends."),
-    SettingKey("token.ttl", .duration, "\(Limits.jwtSeconds)s", "Life of a token (JWT) by default."),
     SettingKey(
-      "token.max_ttl", .duration, "\(Limits.jwtMaxSeconds / 86_400)d", "Longest life a request may ask for."),
+      "token.ttl", .duration, "\(Limits.jwtSeconds)s", "Life of a token (JWT) by default."),
+    SettingKey(
+      "token.max_ttl", .duration, "\(Limits.jwtMaxSeconds / 86_400)d",
+      "Longest life a request may ask for."),
   ]
 
   private static let archiveKeys = [
@@ -95,7 +103,8 @@ extension SettingSchema {
       "How far back a new subscriber's replay looks for the oldest commit."),
     SettingKey("retention.age", .duration, "0", "Drop messages older than this; 0 keeps them."),
     SettingKey("retention.bytes", .bytes, "0", "Bytes kept per channel; 0 keeps all."),
-    SettingKey("retention.messages", .integer(0...Int64.max), "0", "Messages kept per channel; 0 keeps all."),
+    SettingKey(
+      "retention.messages", .integer(0...Int64.max), "0", "Messages kept per channel; 0 keeps all."),
     SettingKey(
       "disk.min_free", .bytes, SettingText.sizeText(Int64(Limits.diskMinFreeBytes)),
       "Below this many free bytes new messages are refused."),
@@ -114,32 +123,42 @@ extension SettingSchema {
   ]
 
   private static let tenantKeys = [
-    SettingKey("quota.messages", .integer(0...Int64.max), "0", "Messages per tenant and day; 0: no limit."),
+    SettingKey(
+      "quota.messages", .integer(0...Int64.max), "0", "Messages per tenant and day; 0: no limit."),
     SettingKey("quota.bytes", .bytes, "0", "Bytes per tenant and day; 0: no limit."),
-    SettingKey("quota.tokens", .integer(0...Int64.max), "0", "Tokens (JWTs) per tenant and day; 0: no limit."),
+    SettingKey(
+      "quota.tokens", .integer(0...Int64.max), "0", "Tokens (JWTs) per tenant and day; 0: no limit."
+    ),
     SettingKey("rate.requests", .integer(1...1_000_000), "50", "HTTP requests per key and second."),
-    SettingKey("rate.requests_burst", .integer(1...1_000_000), "200", "HTTP requests a key may save up."),
+    SettingKey(
+      "rate.requests_burst", .integer(1...1_000_000), "200", "HTTP requests a key may save up."),
     SettingKey(
       "rate.polls", .integer(1...1_000_000), "50",
       "Polls (pending, welcome) per key and second; a budget of their own."),
     SettingKey("rate.polls_burst", .integer(1...1_000_000), "200", "Polls a key may save up."),
     SettingKey("rate.streams", .integer(1...1_000_000), "50", "Streams opened per key and second."),
-    SettingKey("rate.streams_burst", .integer(1...1_000_000), "500", "Stream opens a key may save up."),
+    SettingKey(
+      "rate.streams_burst", .integer(1...1_000_000), "500", "Stream opens a key may save up."),
   ]
 
   private static let processKeys = [
     SettingKey("loops", .integer(0...255), "0", "Event loops; 0: one per core."),
-    SettingKey("drain", .duration, "\(Limits.drainSeconds)s", "From SIGTERM to the end of the last stream."),
-    SettingKey("log.level", .choice(["debug", "info", "warn", "error"]), "info", "Least level logged."),
     SettingKey(
-      "log.format", .choice(["auto", "json", "text"]), "auto", "auto: text on a terminal, JSON elsewhere."),
+      "drain", .duration, "\(Limits.drainSeconds)s", "From SIGTERM to the end of the last stream."),
+    SettingKey(
+      "log.level", .choice(["debug", "info", "warn", "error"]), "info", "Least level logged."),
+    SettingKey(
+      "log.format", .choice(["auto", "json", "text"]), "auto",
+      "auto: text on a terminal, JSON elsewhere."),
   ]
 
   /// `/var/lib/posthouse` for root, else below the user's data directory (XDG base directories).
   public static func standardDataDirectory(_ environment: [String: String]) -> String {
     if geteuid() == 0 { return "/var/lib/posthouse" }
     if let base = environment["XDG_DATA_HOME"], base.hasPrefix("/") { return base + "/posthouse" }
-    if let home = environment["HOME"], home.hasPrefix("/") { return home + "/.local/share/posthouse" }
+    if let home = environment["HOME"], home.hasPrefix("/") {
+      return home + "/.local/share/posthouse"
+    }
     return "posthouse-data"
   }
 

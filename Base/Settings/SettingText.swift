@@ -60,7 +60,9 @@ public enum SettingText {
 
   /// Exact: the largest binary unit that divides it, else bytes.
   public static func sizeText(_ bytes: Int64) -> String {
-    for (name, size) in [("TiB", Int64(1) << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+    for (name, size) in [
+      ("TiB", Int64(1) << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
+    ]
     where bytes >= size && bytes % size == 0 { return "\(bytes / size)\(name)" }
     return "\(bytes)"
   }

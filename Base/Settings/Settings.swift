@@ -37,7 +37,9 @@ public struct Settings: Sendable {
     self.schema = schema
     values = [:]
     for key in schema.keys {
-      guard let value = key.value(of: key.standard) else { preconditionFailure("checked by the schema") }
+      guard let value = key.value(of: key.standard) else {
+        preconditionFailure("checked by the schema")
+      }
       values[key.name] = Setting(key: key, value: value, origin: .standard)
     }
   }
@@ -85,7 +87,8 @@ public struct Settings: Sendable {
       }
       values[key.name] = Setting(key: key, value: value, origin: .environment(key.environmentName))
     }
-    for name in environment.keys.sorted() where name.hasPrefix("POSTHOUSE_") && !known.contains(name) {
+    for name in environment.keys.sorted()
+    where name.hasPrefix("POSTHOUSE_") && !known.contains(name) {
       let near = Suggestion.nearest(to: name, in: known.sorted())
       warnings.append(
         "\(name) names no setting" + (near.map { "; did you mean \($0)?" } ?? ""))

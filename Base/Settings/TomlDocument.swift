@@ -31,7 +31,8 @@ public struct TomlDocument: Sendable, Equatable {
     var out: UnsafeMutablePointer<UInt8>?
     var length = 0
     let failed = bytes.withUnsafeBytes { raw in
-      ctoml_parse(raw.baseAddress?.assumingMemoryBound(to: CChar.self) ?? emptyText, raw.count, &out, &length)
+      ctoml_parse(
+        raw.baseAddress?.assumingMemoryBound(to: CChar.self) ?? emptyText, raw.count, &out, &length)
     }
     guard let out else { throw Fault(.internal, "no memory to read \(name)") }
     defer { free(out) }
@@ -67,8 +68,10 @@ public struct TomlDocument: Sendable, Equatable {
   private static func one(_ reader: inout ByteReader) throws(ReadError) -> (UInt8, Item, String) {
     let type = try reader.byte()
     let line = Int(try reader.littleEndian(UInt32.self))
-    let key = String(decoding: try reader.take(Int(try reader.littleEndian(UInt32.self))), as: UTF8.self)
-    let text = String(decoding: try reader.take(Int(try reader.littleEndian(UInt32.self))), as: UTF8.self)
+    let key = String(
+      decoding: try reader.take(Int(try reader.littleEndian(UInt32.self))), as: UTF8.self)
+    let text = String(
+      decoding: try reader.take(Int(try reader.littleEndian(UInt32.self))), as: UTF8.self)
     let value: Value =
       switch type {
       case UInt8(ascii: "s"): .string(text)

@@ -57,8 +57,12 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
       ("status -o json -o table", "-o is given twice"),
       ("status -o yaml", "-o wants one of table, wide, json, jsonl, name, not \"yaml\""),
       ("status --timeout soon", "--timeout wants a duration such as 30s, not \"soon\""),
-      ("status --data a --admin-socket b", "--admin-socket and --data name two nodes: give one of them"),
-      ("-o json", "a command is missing"), ("completion fish", "there is completion for bash, not for fish"),
+      (
+        "status --data a --admin-socket b",
+        "--admin-socket and --data name two nodes: give one of them"
+      ),
+      ("-o json", "a command is missing"),
+      ("completion fish", "there is completion for bash, not for fish"),
       ("backup restore", "backup restore wants --from DIR and --data DIR"),
     ])
   func mistakes(_ line: String, _ message: String) {
@@ -68,7 +72,8 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
     if line.contains("-o json") {
       #expect(shell.terminal.error.contains("\"code\":\"usage\""))
     } else {
-      #expect(shell.terminal.error.hasPrefix("error: \(message) (usage)\n"), "\(shell.terminal.error)")
+      #expect(
+        shell.terminal.error.hasPrefix("error: \(message) (usage)\n"), "\(shell.terminal.error)")
     }
   }
 
@@ -99,11 +104,17 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
       ("", ["POSTHOUSE_DATA": "/d"], .data("/d", isExplicit: true)),
       (
         "--address 127.0.0.1:1 --admin-token t", [:],
-        .remote(HostPort(host: "127.0.0.1", port: 1), token: "t")
+        .remote(RemoteNode(address: HostPort(host: "127.0.0.1", port: 1), token: "t"))
       ),
       (
         "--address 10.0.0.1:1 --insecure", ["POSTHOUSE_ADMIN_TOKEN": "t"],
-        .remote(HostPort(host: "10.0.0.1", port: 1), token: "t")
+        .remote(RemoteNode(address: HostPort(host: "10.0.0.1", port: 1), token: "t"))
+      ),
+      (
+        "--address n:1 --ca /ca.pem --admin-token t", [:],
+        .remote(
+          RemoteNode(
+            address: HostPort(host: "n", port: 1), token: "t", isTls: true, authority: "/ca.pem"))
       ),
     ] as [(String, [String: String], NodeTarget)])
   func target(_ options: String, _ environment: [String: String], _ expected: NodeTarget) throws {
@@ -113,7 +124,9 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
 
   @Test(
     "A remote node wants a token, and the token wants a safe way",
-    arguments: ["--address 10.0.0.1:1", "--address 10.0.0.1:1 --admin-token t", "--address nonsense"])
+    arguments: [
+      "--address 10.0.0.1:1", "--address 10.0.0.1:1 --admin-token t", "--address nonsense",
+    ])
   func remote(_ options: String) throws {
     let parsed = try #require(try parse("status " + options))
     #expect(throws: Fault.self) { try NodeTarget.find(parsed, [:]) }
@@ -126,7 +139,7 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
       environment: [:],
       openers: LinkOpeners(
         socket: { _ throws(Fault) in throw Fault(.unreachable, "nobody listens") },
-        remote: { _, _ in link }, offline: { _ in link }))
+        remote: { _ in link }, offline: { _ in link }))
     let fault = #expect(throws: Fault.self) {
       try finder.link(.data("/nowhere/posthouse", isExplicit: false))
     }
@@ -138,7 +151,8 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
     "A status of the node becomes its fault",
     arguments: [
       (.notFound, "not_found: no tenant x", Fault(.notFound, "no tenant x")),
-      (.aborted, "epoch_taken", Fault(.epochTaken)), (.unavailable, "draining: bye", Fault(.draining, "bye")),
+      (.aborted, "epoch_taken", Fault(.epochTaken)),
+      (.unavailable, "draining: bye", Fault(.draining, "bye")),
       (.deadlineExceeded, "too slow", Fault(.deadlineExceeded, "too slow")),
       (.unknown, "strange: thing", Fault(.internal, "strange: thing")),
     ] as [(GrpcStatus, String, Fault)])
@@ -149,7 +163,8 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
   @Test(
     "Exit codes",
     arguments: [
-      (.internal, 1), (.damaged, 1), (.usage, 2), (.badSetting, 2), (.badChannelName, 2), (.notFound, 3),
+      (.internal, 1), (.damaged, 1), (.usage, 2), (.badSetting, 2), (.badChannelName, 2),
+      (.notFound, 3),
       (.forbidden, 4), (.unauthorized, 4), (.notConfirmed, 4), (.unreachable, 5), (.draining, 5),
       (.conflict, 6), (.deadlineExceeded, 7),
     ] as [(FaultCode, Int32)])

@@ -38,7 +38,8 @@ private let acme = AdminTenant(
     #expect(shell.link.closed)
   }
 
-  @Test("A name that cannot be is refused before the node is asked", arguments: ["A", "a_b", "a/b", ""])
+  @Test(
+    "A name that cannot be is refused before the node is asked", arguments: ["A", "a_b", "a/b", ""])
   func badName(_ name: String) {
     let shell = Shell()
     #expect(shell.run(["tenant", "create", name]) == .usage)
@@ -150,7 +151,8 @@ private let acme = AdminTenant(
     arguments: [
       ("", 30, Array(21...30)), ("-n 3", 30, [28, 29, 30]), ("-n 50", 4, [1, 2, 3, 4]),
       ("--from 29", 30, [29, 30]), ("--from 5 -n 2", 30, [5, 6]), ("--from 31", 30, []),
-      ("-n 0", 30, []), ("-f -n 2", 30, [29, 30, 31, 32, 33]), ("-f --from 30 -n 3", 30, [30, 31, 32]),
+      ("-n 0", 30, []), ("-f -n 2", 30, [29, 30, 31, 32, 33]),
+      ("-f --from 30 -n 3", 30, [30, 31, 32]),
       ("", 0, []),
     ] as [(String, UInt64, [Int])])
   func tail(_ options: String, _ last: UInt64, _ expected: [Int]) throws {
@@ -199,7 +201,9 @@ private let acme = AdminTenant(
     #expect(shown["ok"] as? Bool == false && shown["messages"] as? Int == 9)
     #expect((shown["findings"] as? [[String: Any]])?.first?["sequence"] as? Int == 7)
 
-    let good = Shell { _, _ throws(Fault) in [AdminVerifyProgress(messages: 9, done: true).encoded()] }
+    let good = Shell { _, _ throws(Fault) in
+      [AdminVerifyProgress(messages: 9, done: true).encoded()]
+    }
     #expect(good.run("channel verify") == .done)
     let cut = Shell { _, _ throws(Fault) in [AdminVerifyProgress(messages: 9).encoded()] }
     #expect(cut.run("channel verify") == .unreachable)
@@ -212,9 +216,13 @@ private let acme = AdminTenant(
     arguments: [
       (AdminNodeStatus(ready: true, auth: "required"), true, "posthouse tenant create NAME"),
       (AdminNodeStatus(tenants: 1, ready: true, auth: "required"), true, "posthouse channel ls"),
-      (AdminNodeStatus(tenants: 1, ready: true, auth: "open"), true, "posthouse config show --origin"),
       (
-        AdminNodeStatus(notReadyReasons: ["disk_full"], dataDirectory: "/d", auth: "required"), false,
+        AdminNodeStatus(tenants: 1, ready: true, auth: "open"), true,
+        "posthouse config show --origin"
+      ),
+      (
+        AdminNodeStatus(notReadyReasons: ["disk_full"], dataDirectory: "/d", auth: "required"),
+        false,
         "df -h /d"
       ),
       (AdminNodeStatus(notReadyReasons: ["starting"]), false, "journalctl -u posthouse -n 50"),
@@ -248,7 +256,8 @@ private let acme = AdminTenant(
   func config() throws {
     var shell = Shell()
     shell.environment = ["POSTHOUSE_GRPC": "0.0.0.0:1", "HOME": "/h", "POSTHOUSE_LOOPZ": "1"]
-    #expect(shell.run("config show --origin --http 127.0.0.1:2 --set log.level=debug -o json") == .usage)
+    #expect(
+      shell.run("config show --origin --http 127.0.0.1:2 --set log.level=debug -o json") == .usage)
     let rows = try list(shell.terminal.output)
     func origin(_ key: String) -> String? {
       rows.first { $0["key"] as? String == key }?["origin"] as? String
@@ -283,7 +292,10 @@ private let acme = AdminTenant(
   private func makeBackup(_ path: String) throws {
     try FileManager.default.createDirectory(
       atPath: path + "/db", withIntermediateDirectories: true)
-    for (name, text) in [("db/CURRENT", "MANIFEST-1\n"), ("db/1.sst", "data"), ("signing-keys.json", "{}"), ("LOCK", "1")] {
+    for (name, text) in [
+      ("db/CURRENT", "MANIFEST-1\n"), ("db/1.sst", "data"), ("signing-keys.json", "{}"),
+      ("LOCK", "1"),
+    ] {
       try Data(text.utf8).write(to: URL(fileURLWithPath: path + "/" + name))
     }
   }
@@ -294,7 +306,10 @@ private let acme = AdminTenant(
       try makeBackup(base + "/from")
       let shell = Shell()
       #expect(shell.run("backup restore --from \(base)/from --data \(base)/to") == .done)
-      #expect(try FileManager.default.contentsOfDirectory(atPath: base + "/to").sorted() == ["db", "signing-keys.json"])
+      #expect(
+        try FileManager.default.contentsOfDirectory(atPath: base + "/to").sorted() == [
+          "db", "signing-keys.json",
+        ])
       #expect(
         try Data(contentsOf: URL(fileURLWithPath: base + "/to/db/1.sst")) == Data("data".utf8))
       #expect(shell.link.asked.isEmpty)

@@ -17,7 +17,9 @@ final class FakeLink: AdminLink, @unchecked Sendable {
   func unary(path: String, request: [UInt8], timeout: Interval) throws(Fault) -> [UInt8] {
     asked.append((path, request))
     let answers = try answer(path, request)
-    guard let first = answers.first else { throw Fault(.internal, "no answer prepared for \(path)") }
+    guard let first = answers.first else {
+      throw Fault(.internal, "no answer prepared for \(path)")
+    }
     return first
   }
 
@@ -51,7 +53,7 @@ struct Shell {
     return ControlProgram.run(
       arguments: arguments, environment: environment, terminal: terminal,
       openers: LinkOpeners(
-        socket: { _ in link }, remote: { _, _ in link }, offline: { _ in link }))
+        socket: { _ in link }, remote: { _ in link }, offline: { _ in link }))
   }
 }
 

@@ -15,7 +15,9 @@ private let rows = [
 ]
 private let record = View.record(
   [Field("Name", "a"), Field("Longer label", "b"), Field("Hidden", "c", wide: true)],
-  .object([JsonMember("name", .string("a")), JsonMember("list", .array([])), JsonMember("o", .null)]),
+  .object([
+    JsonMember("name", .string("a")), JsonMember("list", .array([])), JsonMember("o", .null),
+  ]),
   name: "a", notes: [Note("Fine.", .good)])
 
 private func shown(
@@ -98,18 +100,21 @@ private func shown(
     #expect(people.output == "")
     #expect(
       people.error
-        == "error: no tenant \\u{1b}x (not_found)\n  Check the name; ids are shown by the ls commands.\n")
+        == "error: no tenant \\u{1b}x (not_found)\n  Check the name; ids are shown by the ls commands.\n"
+    )
     let programs = shown(.jsonl) { $0.show(fault) }
     #expect(programs.output == "")
     #expect(
       programs.error == "{\"error\":{\"code\":\"not_found\",\"message\":\"no tenant \\u001bx\","
-        + "\"advice\":\"Check the name; ids are shown by the ls commands.\",\"retriable\":false,\"exit\":3}}\n")
+        + "\"advice\":\"Check the name; ids are shown by the ls commands.\",\"retriable\":false,\"exit\":3}}\n"
+    )
   }
 
   @Test("Colour on a terminal only, and not with NO_COLOR")
   func color() {
     #expect(shown(.table, terminal: true) { $0.show(record) }.output.contains("\u{1b}[32mFine."))
-    #expect(!shown(.table, terminal: true, noColor: true) { $0.show(record) }.output.contains("\u{1b}"))
+    #expect(
+      !shown(.table, terminal: true, noColor: true) { $0.show(record) }.output.contains("\u{1b}"))
     #expect(!shown(.table) { $0.show(record) }.output.contains("\u{1b}"))
     #expect(!shown(.json, terminal: true) { $0.show(record) }.output.contains("\u{1b}"))
   }
@@ -127,7 +132,8 @@ private func shown(
   @Test(
     "What could steer a terminal or a reader's eye is made visible",
     arguments: [
-      ("plain ü 漢 👍", "plain ü 漢 👍"), ("\u{1b}]0;x\u{7}", "\\u{1b}]0;x\\u{7}"), ("a\u{9b}1m", "a\\u{9b}1m"),
+      ("plain ü 漢 👍", "plain ü 漢 👍"), ("\u{1b}]0;x\u{7}", "\\u{1b}]0;x\\u{7}"),
+      ("a\u{9b}1m", "a\\u{9b}1m"),
       ("a\u{202e}b", "a\\u{202e}b"), ("a\nb\rc\u{2028}", "a\\u{a}b\\u{d}c\\u{2028}"),
       ("a\u{200b}b\u{feff}", "a\\u{200b}b\\u{feff}"), ("a\u{e0041}", "a\\u{e0041}"),
     ])
@@ -145,6 +151,7 @@ private func shown(
 
   @Test(
     "Sizes for people",
-    arguments: [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] as [(UInt64, String)])
+    arguments: [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")]
+      as [(UInt64, String)])
   func sizes(_ bytes: UInt64, _ text: String) { #expect(Shown.size(bytes) == text) }
 }

@@ -23,7 +23,8 @@ private func sha256Bytes(_ bytes: [UInt8]) -> [UInt8] { sha256(bytes) }
   func json() throws {
     let (log, sink) = logger(.json)
     log.with(["room": "relay"]).info(
-      "stream \"opened\"\n", ["n": 3, "ok": true, "ratio": 0.5, "bad": .double(.nan), "peer": "a\u{1b}[2Jb"])
+      "stream \"opened\"\n",
+      ["n": 3, "ok": true, "ratio": 0.5, "bad": .double(.nan), "peer": "a\u{1b}[2Jb"])
     #expect(log.flush())
     let line = try #require(sink.text.split(separator: "\n").first)
     #expect(sink.text.hasSuffix("\n") && !sink.text.contains("\u{1b}"))
@@ -76,7 +77,8 @@ private func sha256Bytes(_ bytes: [UInt8]) -> [UInt8] { sha256(bytes) }
     let (log, sink) = logger(.text(color: false))
     log.warn("peer said \u{1b}[31m\u{9b}", ["name": "a b", "plain": "x", "n": -1])
     #expect(log.flush())
-    #expect(sink.text.hasSuffix(" warn  peer said ?[31m? name=\"a b\" plain=x n=-1\n"), "\(sink.text)")
+    #expect(
+      sink.text.hasSuffix(" warn  peer said ?[31m? name=\"a b\" plain=x n=-1\n"), "\(sink.text)")
   }
 
   @Test("A writer that hangs costs lines, not time, and says how many")
@@ -116,7 +118,9 @@ private func sha256Bytes(_ bytes: [UInt8]) -> [UInt8] { sha256(bytes) }
     second.add(published, 4)
     first.add(sessions, 3)
     second.add(sessions, -1)
-    for value in [1_000_000, 1_000_001, 2_500_000, 9_000_000] as [Int64] { first.observe(latency, value) }
+    for value in [1_000_000, 1_000_001, 2_500_000, 9_000_000] as [Int64] {
+      first.observe(latency, value)
+    }
     second.observe(latency, 0)
     #expect(metrics.counter("a_total", "", ["family": "slim"]) == other)
     #expect(metrics.value(published) == 5)

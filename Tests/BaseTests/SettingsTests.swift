@@ -50,7 +50,8 @@ private func fault(_ body: () throws -> Void) -> Fault? {
 
   @Test("Each layer covers the one below, and the origin says which")
   func layers() throws {
-    let toml = "node_name = \"file\"\n\n[log]\nlevel = \"warn\"\n[retention]\nbytes = \"1GiB\"\nage = \"7d\"\n"
+    let toml =
+      "node_name = \"file\"\n\n[log]\nlevel = \"warn\"\n[retention]\nbytes = \"1GiB\"\nage = \"7d\"\n"
     let (node, settings) = try read(
       toml: toml,
       environment: ["POSTHOUSE_LOG_LEVEL": "error", "POSTHOUSE_RETENTION_AGE": "1h"],
@@ -72,7 +73,10 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     "A wrong file names file, line, key and what would be right",
     arguments: [
       ("nod_name = \"x\"", "p.toml:1: unknown setting nod_name; did you mean node_name?"),
-      ("\n[disk]\nminfree = 1", "p.toml:3: unknown setting disk.minfree; did you mean disk.min_free?"),
+      (
+        "\n[disk]\nminfree = 1",
+        "p.toml:3: unknown setting disk.minfree; did you mean disk.min_free?"
+      ),
       ("min_free = 1", "p.toml:1: unknown setting min_free; did you mean disk.min_free?"),
       ("zebra = 1", "p.toml:1: unknown setting zebra"),
       ("grpc = 5000", "p.toml:1: grpc wants HOST:PORT or off"),
@@ -104,12 +108,16 @@ private func fault(_ body: () throws -> Void) -> Fault? {
   @Test(
     "Wrong variables and flags name themselves",
     arguments: [
-      (["POSTHOUSE_LOOPS": "many"], [], "POSTHOUSE_LOOPS wants a whole number from 0 to 255, not \"many\""),
+      (
+        ["POSTHOUSE_LOOPS": "many"], [],
+        "POSTHOUSE_LOOPS wants a whole number from 0 to 255, not \"many\""
+      ),
       ([:], ["--auth", "maybe"], "--auth wants one of required, open, not \"maybe\""),
       ([:], ["--set", "loops=x"], "--set loops wants a whole number from 0 to 255, not \"x\""),
       ([:], ["--set", "loop=1"], "--set: unknown setting loop; did you mean loops?"),
     ] as [([String: String], [String], String)])
-  func wrongValues(_ environment: [String: String], _ arguments: [String], _ message: String) throws {
+  func wrongValues(_ environment: [String: String], _ arguments: [String], _ message: String) throws
+  {
     let found = try #require(fault { _ = try read(environment: environment, arguments: arguments) })
     #expect(found.code == .badSetting)
     #expect(found.detail == message)
@@ -117,7 +125,9 @@ private func fault(_ body: () throws -> Void) -> Fault? {
 
   @Test("A variable that names no setting is a warning, since schedulers set such on their own")
   func unknownVariables() throws {
-    let (_, settings) = try read(environment: ["POSTHOUSE_LOG_LEVLE": "x", "POSTHOUSE_PORT": "tcp://", "HOME": "/"])
+    let (_, settings) = try read(environment: [
+      "POSTHOUSE_LOG_LEVLE": "x", "POSTHOUSE_PORT": "tcp://", "HOME": "/",
+    ])
     #expect(
       settings.warnings == [
         "POSTHOUSE_LOG_LEVLE names no setting; did you mean POSTHOUSE_LOG_LEVEL?",
@@ -171,7 +181,8 @@ private func fault(_ body: () throws -> Void) -> Fault? {
   @Test(
     "The replay window is a duration, all or off",
     arguments: [
-      ("all", NodeSettings.ReplayWindow.all), ("off", .off), ("0", .off), ("90s", .last(.seconds(90))),
+      ("all", NodeSettings.ReplayWindow.all), ("off", .off), ("0", .off),
+      ("90s", .last(.seconds(90))),
     ])
   func replayWindow(_ text: String, _ expected: NodeSettings.ReplayWindow) throws {
     #expect(try read(arguments: ["--set", "replay.window=\(text)"]).0.replayWindow == expected)
@@ -181,7 +192,8 @@ private func fault(_ body: () throws -> Void) -> Fault? {
   @Test(
     "Durations",
     arguments: [
-      ("0", 0), ("1ns", 1), ("250ms", 250_000_000), ("90s", 90_000_000_000), ("10m", 600_000_000_000),
+      ("0", 0), ("1ns", 1), ("250ms", 250_000_000), ("90s", 90_000_000_000),
+      ("10m", 600_000_000_000),
       ("1h30m", 5_400_000_000_000), ("7d", 604_800_000_000_000), ("", nil), ("10", nil), ("m", nil),
       ("-1s", nil), ("1 s", nil), ("1w", nil), ("1.5s", nil), ("99999999999d", nil),
       ("106751d1000h", nil),
@@ -190,7 +202,9 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     #expect(SettingText.duration(text)?.nanoseconds == expected)
   }
 
-  @Test("Durations read back as they are shown", arguments: [0, 1, 999, 90_000_000_000, 5_400_000_000_001])
+  @Test(
+    "Durations read back as they are shown",
+    arguments: [0, 1, 999, 90_000_000_000, 5_400_000_000_001])
   func durationText(_ nanoseconds: Int64) {
     let interval = Interval(nanoseconds: nanoseconds)
     #expect(SettingText.duration(SettingText.text(interval)) == interval)
@@ -214,7 +228,8 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     #expect(items.map(\.line) == [1, 3, 4, 5, 7])
     #expect(
       items.map(\.value) == [
-        .string("x"), .integer(1), .boolean(true), .array([.string("x"), .string("y")]), .float("1.5"),
+        .string("x"), .integer(1), .boolean(true), .array([.string("x"), .string("y")]),
+        .float("1.5"),
       ])
     #expect(try TomlDocument([], name: "t").items.isEmpty)
   }

@@ -5,8 +5,10 @@ internal import Settings
 
 enum BackupCreate: Command {
   static let form = CommandForm(
-    "backup create", "Copy the database into a new directory of the node's machine, while it serves.",
-    arguments: [CommandArgument("DIR")], examples: ["posthouse backup create /var/backups/posthouse-1"])
+    "backup create",
+    "Copy the database into a new directory of the node's machine, while it serves.",
+    arguments: [CommandArgument("DIR")],
+    examples: ["posthouse backup create /var/backups/posthouse-1"])
 
   static func run(_ call: Call) throws(Fault) {
     let directory = try absolute(call.word(0))
@@ -25,9 +27,11 @@ enum BackupCreate: Command {
       .record(
         [Field("Backup", last.directory)],
         .object([
-          JsonMember("directory", .string(last.directory)), JsonMember("bytes", .unsigned(last.bytes)),
+          JsonMember("directory", .string(last.directory)),
+          JsonMember("bytes", .unsigned(last.bytes)),
         ]), name: last.directory,
-        notes: [Note("To use it: posthouse backup restore --from \(last.directory) --data NEW_DIR")]))
+        notes: [Note("To use it: posthouse backup restore --from \(last.directory) --data NEW_DIR")]
+      ))
   }
 
   /// The node has another working directory than the one who types.
@@ -37,7 +41,8 @@ enum BackupCreate: Command {
     guard getcwd(&buffer, buffer.count) != nil else {
       throw Fault(.internal, "the working directory has no name; give an absolute path")
     }
-    let here = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    let here = String(
+      decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     return here + "/" + path
   }
 }

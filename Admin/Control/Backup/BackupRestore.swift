@@ -8,7 +8,8 @@ enum BackupRestore: Command {
   static let form = CommandForm(
     "backup restore", "Copy a backup into an empty data directory; then start posthoused on it.",
     options: [CommandOption("--from", value: "DIR", "The backup.")],
-    examples: ["posthouse backup restore --from /var/backups/posthouse-1 --data /var/lib/posthouse"])
+    examples: ["posthouse backup restore --from /var/backups/posthouse-1 --data /var/lib/posthouse"]
+  )
 
   static func run(_ call: Call) throws(Fault) {
     guard let source = call.parsed.value("--from"), let target = call.parsed.value("--data") else {
@@ -53,7 +54,8 @@ enum BackupRestore: Command {
     }
     names.removeAll { $0 == "lost+found" }
     if let first = names.first {
-      throw Fault(.conflict, "\(target) is not empty (it holds \(first)); a restore never overwrites")
+      throw Fault(
+        .conflict, "\(target) is not empty (it holds \(first)); a restore never overwrites")
     }
   }
 

@@ -22,7 +22,9 @@ enum GrantChange {
       method, AdminGrantChannelRequest(name: name, tenant: tenant), timeout: try call.timeout())
     call.renderer.show(
       .record(
-        [Field("Channel", name), Field("Tenant", tenant), Field("Granted", granted ? "yes" : "no")],
+        [
+          Field("Channel", name), Field("Tenant", tenant), Field("Granted", granted ? "yes" : "no"),
+        ],
         .object([
           JsonMember("channel", .string(name)), JsonMember("tenant", .string(tenant)),
           JsonMember("granted", .boolean(granted)),

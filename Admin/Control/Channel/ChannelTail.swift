@@ -11,9 +11,14 @@ enum ChannelTail: Command {
     options: [
       CommandOption("--follow", short: "f", "Go on with what comes."),
       CommandOption("--from", value: "N", "Begin at this sequence instead of near the end."),
-      CommandOption("--count", short: "n", value: "N", "How many. Default: the last 10, or all with --from."),
+      CommandOption(
+        "--count", short: "n", value: "N", "How many. Default: the last 10, or all with --from."),
       CommandOption("--hex", "Show the payload (ciphertext) as hex."),
-    ], examples: ["posthouse channel tail acme/ops/alerts -f", "posthouse channel tail acme/ops/alerts --from 1"])
+    ],
+    examples: [
+      "posthouse channel tail acme/ops/alerts -f",
+      "posthouse channel tail acme/ops/alerts --from 1",
+    ])
 
   static func run(_ call: Call) throws(Fault) {
     let name = call.word(0)
@@ -33,8 +38,10 @@ enum ChannelTail: Command {
     call.renderer.begin(columns(hex))
     if follow || (start <= last && left > 0) {
       let request = ReadRequest(
-        channel: name, fromSequence: start, follow: follow, limit: follow ? 0 : limit(left, start, last))
-      try link.stream(ChannelService.read, request, of: ReadResponse.self) { message throws(Fault) in
+        channel: name, fromSequence: start, follow: follow,
+        limit: follow ? 0 : limit(left, start, last))
+      try link.stream(ChannelService.read, request, of: ReadResponse.self) {
+        message throws(Fault) in
         if left == 0 || (!follow && message.sequence > last) { return false }
         left -= 1
         call.renderer.row(row(message, hex))
@@ -57,7 +64,8 @@ enum ChannelTail: Command {
     let base: [Column] = [
       .right("SEQUENCE", width: 9), .left("TIME", width: 24), .left("TYPE", width: 14),
       .left("MLS", width: 11), .right("EPOCH", width: 5), .right("GENERATION", width: 5),
-      .right("SIZE", width: 8), .left("PRODUCER", width: 16), .wide("PRODUCER SEQ", right: true, width: 6),
+      .right("SIZE", width: 8), .left("PRODUCER", width: 16),
+      .wide("PRODUCER SEQ", right: true, width: 6),
       .wide("PAYLOAD TYPE", width: 12),
     ]
     return hex ? base + [.left("PAYLOAD")] : base
@@ -73,7 +81,8 @@ enum ChannelTail: Command {
       m.producerSequence == 0 ? "-" : "\(m.producerSequence)", Shown.orDash(m.payloadType),
     ]
     var members = [
-      JsonMember("sequence", .unsigned(m.sequence)), JsonMember("time", Shown.timeJson(m.timeUnixNs)),
+      JsonMember("sequence", .unsigned(m.sequence)),
+      JsonMember("time", Shown.timeJson(m.timeUnixNs)),
       JsonMember("type", .string(type)), JsonMember("mls_kind", .string(kind)),
       JsonMember("mls_epoch", isMls ? .unsigned(m.mlsEpoch) : .null),
       JsonMember("generation", .unsigned(UInt64(m.generation))),
@@ -92,7 +101,8 @@ enum ChannelTail: Command {
   /// `MSG`, `GROUP_ADD`; a number this version has no name for stays a number.
   private static func typeName(_ type: UInt32) -> String {
     let prefix = "SESSION_MESSAGE_TYPE_"
-    guard let number = Int32(exactly: type), let name = SlimSessionMessageType(rawValue: number).name
+    guard let number = Int32(exactly: type),
+      let name = SlimSessionMessageType(rawValue: number).name
     else { return "\(type)" }
     return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
   }

@@ -36,13 +36,16 @@ enum ChannelVerify: Command {
     let rows = findings.map { finding in
       JsonValue.object([
         JsonMember("channel", .string(finding.channel)),
-        JsonMember("sequence", .unsigned(finding.sequence)), JsonMember("file", .string(finding.file)),
+        JsonMember("sequence", .unsigned(finding.sequence)),
+        JsonMember("file", .string(finding.file)),
         JsonMember("problem", .string(finding.problem)),
       ])
     }
     let json = JsonValue.object([
-      JsonMember("ok", .boolean(findings.isEmpty)), JsonMember("channels", .unsigned(last.channels)),
-      JsonMember("records", .unsigned(last.records)), JsonMember("messages", .unsigned(last.messages)),
+      JsonMember("ok", .boolean(findings.isEmpty)),
+      JsonMember("channels", .unsigned(last.channels)),
+      JsonMember("records", .unsigned(last.records)),
+      JsonMember("messages", .unsigned(last.messages)),
       JsonMember("findings", .array(rows)),
     ])
     var notes = findings.map { finding in
@@ -53,7 +56,8 @@ enum ChannelVerify: Command {
     notes.append(
       findings.isEmpty
         ? Note("Whole: every stored message is as it was written.", .good)
-        : Note("Damaged: \(findings.count) findings. Next: restore from a backup (posthouse backup restore).",
+        : Note(
+          "Damaged: \(findings.count) findings. Next: restore from a backup (posthouse backup restore).",
           .bad))
     call.renderer.show(
       .record(

@@ -4,7 +4,8 @@ internal import Messages
 enum ChannelView {
   static let columns: [Column] = [
     .left("CHANNEL"), .right("FIRST"), .right("LAST"), .right("SIZE"), .right("EPOCH"),
-    .right("SUBSCRIBERS"), .left("STATE"), .wide("GENERATION", right: true), .wide("SLOT", right: true),
+    .right("SUBSCRIBERS"), .left("STATE"), .wide("GENERATION", right: true),
+    .wide("SLOT", right: true),
     .wide("FAMILY"), .wide("GRANTS"), .wide("ID"),
   ]
 
@@ -12,7 +13,8 @@ enum ChannelView {
     ViewRow(
       cells: [
         c.name, "\(c.firstSequence)", "\(c.lastSequence)", Shown.size(c.bytes), "\(c.mlsEpoch)",
-        "\(c.subscribers)", Shown.orDash(c.state), "\(c.generation)", "\(c.slot)", Shown.orDash(c.family),
+        "\(c.subscribers)", Shown.orDash(c.state), "\(c.generation)", "\(c.slot)",
+        Shown.orDash(c.family),
         Shown.list(c.grants), c.channelID,
       ], json: json(c), name: c.name)
   }
@@ -22,7 +24,8 @@ enum ChannelView {
     return [
       Field("Channel", c.name), Field("State", Shown.orDash(c.state)),
       Field(
-        "Kept", kept ? "\(c.firstSequence) to \(c.lastSequence), \(Shown.size(c.bytes))" : "nothing"),
+        "Kept", kept ? "\(c.firstSequence) to \(c.lastSequence), \(Shown.size(c.bytes))" : "nothing"
+      ),
       Field("MLS", "generation \(c.generation), epoch \(c.mlsEpoch)"),
       Field("Subscribers", "\(c.subscribers)"), Field("Granted to", Shown.list(c.grants)),
       Field("Family", Shown.orDash(c.family), wide: true), Field("Slot", "\(c.slot)", wide: true),
@@ -36,8 +39,10 @@ enum ChannelView {
       JsonMember("family", .string(c.family)), JsonMember("slot", .unsigned(UInt64(c.slot))),
       JsonMember("state", .string(c.state)),
       JsonMember("first_sequence", .unsigned(c.firstSequence)),
-      JsonMember("last_sequence", .unsigned(c.lastSequence)), JsonMember("bytes", .unsigned(c.bytes)),
-      JsonMember("generation", .unsigned(UInt64(c.generation))), JsonMember("mls_epoch", .unsigned(c.mlsEpoch)),
+      JsonMember("last_sequence", .unsigned(c.lastSequence)),
+      JsonMember("bytes", .unsigned(c.bytes)),
+      JsonMember("generation", .unsigned(UInt64(c.generation))),
+      JsonMember("mls_epoch", .unsigned(c.mlsEpoch)),
       JsonMember("subscribers", .unsigned(c.subscribers)), JsonMember("grants", .strings(c.grants)),
     ])
   }

@@ -8,7 +8,8 @@ enum KeyCreate: Command {
     arguments: [CommandArgument("TENANT")],
     options: [
       CommandOption("--label", value: "TEXT", "What it is for."),
-      CommandOption("--scope", value: "SCOPE", "Allow this only; may be given again.", repeats: true),
+      CommandOption(
+        "--scope", value: "SCOPE", "Allow this only; may be given again.", repeats: true),
       CommandOption("--ttl", value: "DURATION", "Life of the key. Default: for ever."),
     ], examples: ["posthouse key create acme --label ci --ttl 30d"])
 

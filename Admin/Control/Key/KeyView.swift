@@ -33,7 +33,8 @@ enum KeyView {
     [
       JsonMember("key_id", .string(k.keyID)), JsonMember("tenant", .string(k.tenant)),
       JsonMember("label", .string(k.label)), JsonMember("state", .string(state(k))),
-      JsonMember("scopes", .strings(k.scopes)), JsonMember("created", Shown.timeJson(k.createdUnixNs)),
+      JsonMember("scopes", .strings(k.scopes)),
+      JsonMember("created", Shown.timeJson(k.createdUnixNs)),
       JsonMember("expires", Shown.timeJson(k.expiresUnixNs)),
       JsonMember("revoked", Shown.timeJson(k.revokedUnixNs)),
       JsonMember("last_used", Shown.timeJson(k.lastUsedUnixNs)),

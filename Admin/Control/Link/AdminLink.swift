@@ -24,7 +24,8 @@ extension AdminLink {
   }
 
   func stream<Response: ProtoMessage>(
-    _ method: MethodDescriptor, _ request: some ProtoMessage, of: Response.Type, timeout: Interval? = nil,
+    _ method: MethodDescriptor, _ request: some ProtoMessage, of: Response.Type,
+    timeout: Interval? = nil,
     each: (Response) throws(Fault) -> Bool
   ) throws(Fault) {
     try stream(path: method.path, request: request.encoded(), timeout: timeout) {
@@ -38,7 +39,8 @@ extension AdminLink {
     do {
       return try Response(decoding: bytes)
     } catch {
-      throw Fault(.internal, "the answer to \(method.path) is not what this version knows: \(error)")
+      throw Fault(
+        .internal, "the answer to \(method.path) is not what this version knows: \(error)")
     }
   }
 }
@@ -46,6 +48,14 @@ extension AdminLink {
 /// Turns a gRPC status into a fault. A node writes `code: text` as the message; anything else is
 /// named by its status.
 enum StatusFault {
+  /// `code` came beside the message, which may repeat it.
+  static func fault(_ code: FaultCode, message: String) -> Fault {
+    if message == code.rawValue { return Fault(code) }
+    let prefix = code.rawValue + ": "
+    return Fault(
+      code, message.hasPrefix(prefix) ? String(message.dropFirst(prefix.utf8.count)) : message)
+  }
+
   static func fault(_ status: GrpcStatus, message: String) -> Fault {
     if let colon = message.firstIndex(of: ":"),
       let code = FaultCode(rawValue: String(message[..<colon]))

@@ -6,7 +6,7 @@ internal import Settings
 /// POSTHOUSE_ADMIN_SOCKET, POSTHOUSE_ADDRESS, POSTHOUSE_DATA, then the default data directory.
 enum NodeTarget: Equatable {
   case socket(String)
-  case remote(HostPort, token: String)
+  case remote(RemoteNode)
   /// A data directory: its running node if there is one, else the database itself.
   case data(String, isExplicit: Bool)
 
@@ -48,15 +48,24 @@ enum NodeTarget: Equatable {
         "a remote node wants an admin token: --admin-token or POSTHOUSE_ADMIN_TOKEN (made there by "
           + "`posthouse admin token`)")
     }
+    let authority = parsed.value("--ca")
+    let isTls = parsed.has("--tls") || authority != nil
     // A token on the open network is a token given away.
-    if !address.isLoopback, !parsed.has("--insecure") {
+    if !isTls, !address.isLoopback, !parsed.has("--insecure") {
       throw Fault(
-        .usage,
-        "\(address) would get the admin token in clear text: use a tunnel to a loopback address, or "
-          + "say --insecure")
+        .usage, "\(address) would get the admin token in clear text: use --tls, or say --insecure")
     }
-    return .remote(address, token: token)
+    return .remote(RemoteNode(address: address, token: token, isTls: isTls, authority: authority))
   }
+}
+
+/// A node elsewhere: where it is and what it is told.
+struct RemoteNode: Equatable, Sendable {
+  var address: HostPort
+  var token: String
+  var isTls = false
+  /// PEM file of authorities; nil: those of the system.
+  var authority: String?
 }
 
 /// Opens the link a target stands for.
@@ -68,7 +77,7 @@ struct NodeFinder {
   func link(_ target: NodeTarget) throws(Fault) -> any AdminLink {
     switch target {
     case .socket(let path): return try openers.socket(path)
-    case .remote(let address, let token): return try openers.remote(address, token)
+    case .remote(let node): return try openers.remote(node)
     case .data(let directory, let isExplicit):
       let socket = directory + "/admin.sock"
       if access(socket, F_OK) == 0 {
@@ -90,6 +99,6 @@ struct NodeFinder {
 /// The three ways to a node.
 struct LinkOpeners: Sendable {
   var socket: @Sendable (String) throws(Fault) -> any AdminLink
-  var remote: @Sendable (HostPort, String) throws(Fault) -> any AdminLink
+  var remote: @Sendable (RemoteNode) throws(Fault) -> any AdminLink
   var offline: @Sendable (String) throws(Fault) -> any AdminLink
 }

@@ -19,6 +19,7 @@ enum AdminToken: Command {
         .object([
           JsonMember("token", .string(made.token)),
           JsonMember("expires", Shown.timeJson(made.expiresUnixNs)),
-        ]), name: made.token, notes: [Note("Keep it: it is shown this once and opens everything.")]))
+        ]), name: made.token, notes: [Note("Keep it: it is shown this once and opens everything.")])
+    )
   }
 }

@@ -7,7 +7,9 @@ enum ConfigShow: Command {
     "config show", "The settings posthoused would use: from its file, POSTHOUSE_* and flags.",
     options: [CommandOption("--origin", "Show where each value comes from.")]
       // The flags that every command has stand for the same keys here.
-      + NodeStart.settingOptions.filter { !["--data", "--admin-socket", "--insecure"].contains($0.name) },
+      + NodeStart.settingOptions.filter {
+        !["--data", "--admin-socket", "--insecure"].contains($0.name)
+      },
     examples: ["posthouse config show --origin", "posthouse config show --config ./posthouse.toml"])
 
   static func run(_ call: Call) throws(Fault) {

@@ -22,7 +22,8 @@ enum ErrorsList: Command {
   static func json(_ code: FaultCode) -> JsonValue {
     .object([
       JsonMember("code", .string(code.rawValue)), JsonMember("what", .string(code.what)),
-      JsonMember("advice", .string(code.advice)), JsonMember("retriable", .boolean(code.isRetriable)),
+      JsonMember("advice", .string(code.advice)),
+      JsonMember("retriable", .boolean(code.isRetriable)),
       JsonMember("grpc", .integer(Int64(code.grpc.rawValue))),
       JsonMember("http", .integer(Int64(code.http))),
       JsonMember("exit", .integer(Int64(ExitCode(code).rawValue))),

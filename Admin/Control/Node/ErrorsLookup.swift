@@ -3,7 +3,8 @@ internal import Settings
 
 enum ErrorsLookup: Command {
   static let form = CommandForm(
-    "errors lookup", "What an error code means and what to do.", arguments: [CommandArgument("CODE")])
+    "errors lookup", "What an error code means and what to do.",
+    arguments: [CommandArgument("CODE")])
 
   static func run(_ call: Call) throws(Fault) {
     let text = call.word(0)

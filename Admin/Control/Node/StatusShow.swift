@@ -12,9 +12,11 @@ enum StatusShow: Command {
       AdminService.getStatus, AdminGetStatusRequest(), timeout: try call.timeout())
     let verdict = verdict(s)
     call.renderer.show(
-      .record(fields(s), json(s, verdict), name: s.nodeName, notes: [
-        Note(verdict.text, verdict.good ? .good : .bad), Note("Next: \(verdict.next)"),
-      ]))
+      .record(
+        fields(s), json(s, verdict), name: s.nodeName,
+        notes: [
+          Note(verdict.text, verdict.good ? .good : .bad), Note("Next: \(verdict.next)"),
+        ]))
     if !verdict.good { call.outcome = .failed }
   }
 
@@ -39,7 +41,8 @@ enum StatusShow: Command {
     let serving = "Ready: \(s.sessions) streams on \(s.channelsActive) active channels."
     if s.tenants == 0, s.auth == "required" {
       return Verdict(
-        good: true, text: "\(serving) There is no tenant yet.", next: "posthouse tenant create NAME")
+        good: true, text: "\(serving) There is no tenant yet.", next: "posthouse tenant create NAME"
+      )
     }
     if s.auth == "open" {
       return Verdict(
@@ -75,7 +78,8 @@ enum StatusShow: Command {
   private static func json(_ s: AdminNodeStatus, _ verdict: Verdict) -> JsonValue {
     .object([
       JsonMember("node", .string(s.nodeName)), JsonMember("version", .string(s.version)),
-      JsonMember("started", Shown.timeJson(s.startedUnixNs)), JsonMember("ready", .boolean(s.ready)),
+      JsonMember("started", Shown.timeJson(s.startedUnixNs)),
+      JsonMember("ready", .boolean(s.ready)),
       JsonMember("not_ready_reasons", .strings(s.notReadyReasons)),
       JsonMember("draining", .boolean(s.draining)), JsonMember("auth", .string(s.auth)),
       JsonMember("grpc", .string(s.grpcAddress)), JsonMember("http", .string(s.httpAddress)),

@@ -46,7 +46,8 @@ indirect enum JsonValue: Sendable, Equatable {
   }
 
   private static func list(
-    _ open: String, _ close: String, _ count: Int, _ out: inout String, _ indent: Int?, _ depth: Int,
+    _ open: String, _ close: String, _ count: Int, _ out: inout String, _ indent: Int?,
+    _ depth: Int,
     _ element: (Int, inout String) -> Void
   ) {
     out += open

@@ -71,7 +71,9 @@ enum Shown {
   }
   /// `1.5 GiB`: rounded, for people; JSON has the bytes.
   static func size(_ bytes: UInt64) -> String {
-    for (unit, size) in [("TiB", UInt64(1) << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)]
+    for (unit, size) in [
+      ("TiB", UInt64(1) << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
+    ]
     where bytes >= size {
       let tenths = (Double(bytes) / Double(size) * 10).rounded() / 10
       return "\(tenths) \(unit)"
@@ -80,7 +82,9 @@ enum Shown {
   }
   static func limit(_ value: UInt64) -> String { value == 0 ? "no limit" : "\(value)" }
   static func limitSize(_ value: UInt64) -> String { value == 0 ? "no limit" : size(value) }
-  static func list(_ texts: [String]) -> String { texts.isEmpty ? "-" : texts.joined(separator: ", ") }
+  static func list(_ texts: [String]) -> String {
+    texts.isEmpty ? "-" : texts.joined(separator: ", ")
+  }
   static func orDash(_ text: String) -> String { text.isEmpty ? "-" : text }
 
   /// JSON: RFC 3339 with milliseconds, null for none.

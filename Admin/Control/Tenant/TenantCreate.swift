@@ -19,7 +19,8 @@ enum TenantCreate: Command {
       timeout: try call.timeout())
     let tenant = made.tenant ?? AdminTenant(tenant: name)
     var members = [
-      JsonMember("tenant", .string(tenant.tenant)), JsonMember("tenant_id", .string(tenant.tenantID)),
+      JsonMember("tenant", .string(tenant.tenant)),
+      JsonMember("tenant_id", .string(tenant.tenantID)),
       JsonMember("state", .string(tenant.state)),
       JsonMember("created", Shown.timeJson(tenant.createdUnixNs)),
     ]

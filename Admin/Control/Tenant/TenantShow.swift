@@ -4,7 +4,8 @@ internal import Settings
 
 enum TenantShow: Command {
   static let form = CommandForm(
-    "tenant show", "Show a tenant: state, quota, today's use.", arguments: [CommandArgument("NAME")])
+    "tenant show", "Show a tenant: state, quota, today's use.", arguments: [CommandArgument("NAME")]
+  )
 
   static func run(_ call: Call) throws(Fault) {
     let tenant: AdminTenant = try call.link().call(

@@ -12,6 +12,7 @@ enum TenantSuspend: Command {
       AdminService.suspendTenant, AdminTenantRequest(tenant: call.word(0)),
       timeout: try call.timeout())
     call.renderer.show(
-      TenantView.record(tenant, notes: [Note("To take it back: posthouse tenant resume \(tenant.tenant)")]))
+      TenantView.record(
+        tenant, notes: [Note("To take it back: posthouse tenant resume \(tenant.tenant)")]))
   }
 }

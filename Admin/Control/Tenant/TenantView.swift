@@ -11,7 +11,8 @@ enum TenantView {
   static func row(_ t: AdminTenant) -> ViewRow {
     ViewRow(
       cells: [
-        t.tenant, t.state, "\(t.keys)", "\(t.channels)", "\(t.messagesToday)", Shown.size(t.bytesToday),
+        t.tenant, t.state, "\(t.keys)", "\(t.channels)", "\(t.messagesToday)",
+        Shown.size(t.bytesToday),
         t.tenantID, Shown.time(t.createdUnixNs), quotaText(t.quota ?? AdminQuota()),
       ], json: json(t), name: t.tenant)
   }
