@@ -193,11 +193,12 @@ import Testing
     "A write that fails for another reason ends the process with a clear line, never retried",
     .enabled(if: canSpawn, "SKIPPED: the thread sanitizer cannot start a process"))
   func fatal() async throws {
+    let scratch = try Scratch()
+    let data = scratch.data
     let result = await #expect(
       processExitsWith: .exitCode(74), observing: [\.standardErrorContent]
-    ) {
-      let scratch = try Scratch()
-      let store = try Store(path: scratch.data, options: small())
+    ) { [data] in
+      let store = try Store(path: data, options: small())
       try store.write(set(0), synced: true)
       // A file may not grow any more: write(2) fails with EFBIG, which is neither space nor damage.
       signal(SIGXFSZ, SIG_IGN)
@@ -214,11 +215,12 @@ import Testing
     "With a handler that returns, every later write is refused",
     .enabled(if: canSpawn, "SKIPPED: the thread sanitizer cannot start a process"))
   func fatalHandler() async throws {
-    await #expect(processExitsWith: .success) {
-      let scratch = try Scratch()
+    let scratch = try Scratch()
+    let data = scratch.data
+    await #expect(processExitsWith: .success) { [data] in
       let lines = Lock<[String]>([])
       let options = small { $0.onFatal = { line in lines.withLock { $0.append(line) } } }
-      let store = try Store(path: scratch.data, options: options)
+      let store = try Store(path: data, options: options)
       signal(SIGXFSZ, SIG_IGN)
       var limit = rlimit(rlim_cur: 64 << 10, rlim_max: 64 << 10)
       setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)

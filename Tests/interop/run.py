@@ -29,6 +29,7 @@ TESTS = [
     ("killloop", ["killloop.py"], (300, 3600), "kill -9 in the middle of bursts"),
     ("powercut", ["powercut.py"], (240, 3600), "simulated power cut: nothing synced is lost"),
     ("bitflips", ["bitflips.py"], (300, 7200), "flipped bits are never served"),
+    ("fsyncgate", ["fsyncgate.py"], (120, 120), "a failed sync ends the node, is never retried"),
     ("slow-subscriber", ["slow_subscriber.py"], (180, 300), "a stalled subscriber gets everything"),
     ("join-million", ["join_million.py"], (180, 1200), "first live message within 5 s of a subscribe"),
     ("markers", ["markers.py"], (180, 180), "no secret and no plaintext anywhere"),
