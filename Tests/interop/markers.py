@@ -148,7 +148,7 @@ def main() -> int:
         # The forms that `misuse` sent must not come back in an answer either.
         outputs = {"answers to misuse": "\n".join(answers).encode(), "metrics": node.metrics().encode()}
         for words in (["status"], ["tenant", "ls"], ["key", "ls", "acme"], ["channel", "ls"],
-                      ["channel", "show", CHANNEL], ["channel", "tail", CHANNEL, "--limit", "50"],
+                      ["channel", "show", CHANNEL], ["channel", "tail", CHANNEL, "--count", "50", "--hex"],
                       ["config", "show", "--origin"], ["channel", "verify"]):
             for form in ([], ["-o", "json"]):
                 done = node.posthouse(*words, *form, check=False)
@@ -164,7 +164,7 @@ def main() -> int:
                          not plain.found_in(data) and not secret.found_in(data),
                          ", ".join(plain.found_in(data) + secret.found_in(data)))
         report.check("the search can find: ciphertext is in `channel tail`",
-                     len(outputs[f"posthouse channel tail {CHANNEL} --limit 50"]) > 500)
+                     len(outputs[f"posthouse channel tail {CHANNEL} --count 50 --hex"]) > 500)
 
         files = 0
         for root, label in ((node.data, "data"), (backup, "backup")):
