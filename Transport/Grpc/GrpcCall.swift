@@ -19,7 +19,7 @@ extension GrpcHandler {
 }
 
 /// One call on the server. Belongs to its loop; keeps itself alive until it is closed.
-public final class GrpcCall: GrpcStream {
+public final class GrpcCall: GrpcStream, @unchecked Sendable {
   private let routes: GrpcRoutes
   private var handler: (any GrpcHandler)?
   private var fields = HeaderFields()

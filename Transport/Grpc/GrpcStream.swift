@@ -12,12 +12,13 @@ public struct GrpcLimits: Sendable {
 }
 
 /// What both ends of a call have in common: messages in, frames out.
-open class GrpcStream: Http2Stream {
+open class GrpcStream: Http2Stream, @unchecked Sendable {
   private var deframer = Deframer()
   var messageLimit = Limits.messageBytes
   private var isPaused = false
   private var isDelivering = false
-  private var endWaits = false
+  /// The peer has ended and messages before that wait for `resumeReading`.
+  private(set) var endWaits = false
   /// Nothing that still arrives is of interest.
   var isDeaf = false
   /// For whoever owns the call.
@@ -38,10 +39,10 @@ open class GrpcStream: Http2Stream {
   public final func resumeReading() {
     guard isPaused else { return }
     isPaused = false
-    if isDelivering || !isOpen { return }
+    if isDelivering || isDeaf { return }
     var none = UnsafeRawBufferPointer(start: nil, count: 0)
     deliver(&none)
-    if endWaits, !isPaused, isOpen {
+    if endWaits, !isPaused, !isDeaf {
       endWaits = false
       receiveHalfClose()
     }
@@ -63,7 +64,7 @@ open class GrpcStream: Http2Stream {
   private func deliver(_ input: inout UnsafeRawBufferPointer) {
     isDelivering = true
     defer { isDelivering = false }
-    while !isPaused, !isDeaf, isOpen {
+    while !isPaused, !isDeaf {
       switch deframer.next(&input, limit: messageLimit) {
       case .message(let message):
         receiveMessage(message)
@@ -83,7 +84,6 @@ open class GrpcStream: Http2Stream {
       consume(unconsumed)
       return
     }
-    if !isOpen { return }
     // Paused: the rest is kept and not given back to the window.
     deframer.stash(input)
     consume(unconsumed &- deframer.kept)

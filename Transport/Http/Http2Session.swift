@@ -18,7 +18,7 @@ public struct Http2Settings: Sendable {
 }
 
 /// Who owns sessions: makes their streams and keeps the list for draining. One per loop.
-open class Http2Owner {
+open class Http2Owner: @unchecked Sendable {
   public init() {}
   /// A client opened a stream (server sessions only).
   open func makeStream(on session: Http2Session) -> Http2Stream { Http2Stream() }
@@ -41,6 +41,8 @@ public final class Http2Session: ConnectionDriver {
   private var prefaceSeen = 0
   private(set) var isReady = false
   private var isOver = false
+  /// Why the connection went.
+  public private(set) var closeReason = ""
   private var refusal: String?
   private var timer = TimerID.none
   private var awaitingPong = false
@@ -227,7 +229,8 @@ public final class Http2Session: ConnectionDriver {
   }
 
   public override func fill() {
-    if refusal != nil { return }
+    // A server says nothing before it knows that the client speaks HTTP/2.
+    if refusal != nil || (isServer && prefaceSeen < 24) { return }
     while connection.output.count < Limits.connectionQueueBytes {
       var bytes: UnsafePointer<UInt8>?
       let n = nghttp2_session_mem_send(handle, &bytes)
@@ -261,6 +264,7 @@ public final class Http2Session: ConnectionDriver {
   public override func receiveClosed(_ reason: String) {
     if isOver { return }
     isOver = true
+    closeReason = reason
     loop.cancel(timer)
     while let stream = firstStream { end(stream, .cancel, transportLost: true) }
     drainedStreams.removeAll()

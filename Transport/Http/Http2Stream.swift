@@ -16,7 +16,7 @@ public struct Http2Error: Sendable, Equatable {
 
 /// One HTTP/2 stream. The session keeps it alive until it is closed; subclasses say what it carries.
 /// Everything happens on the session's loop.
-open class Http2Stream {
+open class Http2Stream: @unchecked Sendable {
   public internal(set) final var id: Int32 = 0
   /// Valid while `isOpen`.
   public internal(set) unowned(unsafe) final var session: Http2Session!

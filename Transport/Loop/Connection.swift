@@ -5,7 +5,7 @@ internal import CSys
 ///
 /// Idle it owns no buffer: reads go through the loop's buffer, and output memory is lent by the loop
 /// for the length of a flush unless the socket takes no more.
-public final class Connection: EventSource {
+public final class Connection: EventSource, @unchecked Sendable {
   private enum State { case connecting, handshaking, open, lingering, closed }
   private var state: State
   private var descriptor: Int32

@@ -3,7 +3,7 @@ internal import CSys
 internal import Report
 
 /// Something with a descriptor on a loop. Registered sources are kept alive by their loop.
-open class EventSource {
+open class EventSource: @unchecked Sendable {
   public unowned(unsafe) final let loop: EventLoop
   /// On the loop's list of things to flush.
   public internal(set) final var isDirty = false
