@@ -8,13 +8,13 @@ internal import Glibc
 /// later. The mark tells: `HEADMARK` is written after every commit and before anyone is answered, and
 /// counts while the machine has not gone down since (the page cache survives kill -9); `SYNCMARK` is
 /// fsync'ed after the log was, and counts always.
-struct HeadMark: Equatable {
+package struct HeadMark: Equatable {
   /// RocksDB's latest sequence number.
-  var sequence: UInt64
+  package var sequence: UInt64
   /// Names the run of the kernel: pages not synced live until it ends.
-  var boot: BootID
+  package var boot: BootID
   /// `st_dev` of the directory: another device cannot have this machine's unsynced pages.
-  var device: UInt64
+  package var device: UInt64
 
   static let headFile = "HEADMARK"
   static let syncFile = "SYNCMARK"
@@ -26,7 +26,7 @@ struct HeadMark: Equatable {
   private static let version: UInt32 = 1
 
   /// magic u32, version u32, sequence u64, boot (16), device u64, reserved u64, CRC-32C u32: big-endian.
-  var encoded: [UInt8] {
+  package var encoded: [UInt8] {
     var out = bigEndianBytes(HeadMark.magic) + bigEndianBytes(HeadMark.version)
     out += bigEndianBytes(sequence) + bigEndianBytes(boot.high) + bigEndianBytes(boot.low)
     out += bigEndianBytes(device) + bigEndianBytes(UInt64(0))
@@ -34,7 +34,7 @@ struct HeadMark: Equatable {
   }
 
   /// nil when the copy is not whole.
-  init?(_ bytes: [UInt8]) {
+  package init?(_ bytes: [UInt8]) {
     guard bytes.count == HeadMark.copyBytes else { return nil }
     let end = bytes.count - 4
     let sum = Array(bytes[end...])
@@ -46,7 +46,7 @@ struct HeadMark: Equatable {
     self.init(sequence: word(8), boot: BootID(high: word(16), low: word(24)), device: word(32))
   }
 
-  init(sequence: UInt64, boot: BootID, device: UInt64) {
+  package init(sequence: UInt64, boot: BootID, device: UInt64) {
     self.sequence = sequence
     self.boot = boot
     self.device = device
@@ -54,11 +54,11 @@ struct HeadMark: Equatable {
 }
 
 /// The kernel's boot id, hashed to 16 bytes.
-struct BootID: Equatable {
-  var high: UInt64
-  var low: UInt64
+package struct BootID: Equatable {
+  package var high: UInt64
+  package var low: UInt64
 
-  init(high: UInt64, low: UInt64) {
+  package init(high: UInt64, low: UInt64) {
     self.high = high
     self.low = low
   }

@@ -197,7 +197,7 @@ import Testing
     let data = scratch.data
     let result = await #expect(
       processExitsWith: .exitCode(74), observing: [\.standardErrorContent]
-    ) { [data] in
+    ) { [data = data as String] in
       let store = try Store(path: data, options: small())
       try store.write(set(0), synced: true)
       // A file may not grow any more: write(2) fails with EFBIG, which is neither space nor damage.
@@ -217,7 +217,7 @@ import Testing
   func fatalHandler() async throws {
     let scratch = try Scratch()
     let data = scratch.data
-    await #expect(processExitsWith: .success) { [data] in
+    await #expect(processExitsWith: .success) { [data = data as String] in
       let lines = Lock<[String]>([])
       let options = small { $0.onFatal = { line in lines.withLock { $0.append(line) } } }
       let store = try Store(path: data, options: options)
