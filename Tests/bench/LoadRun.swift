@@ -1,0 +1,91 @@
+import Foundation
+
+/// What `loadgen` says about a run; which members it holds depends on the mode.
+struct LoadResult: Codable {
+  var mode: String
+  var messages: UInt64?
+  var deliveries: UInt64?
+  var msgsPerS: Double?
+  var deliveriesPerS: Double?
+  var srvUsPerDelivery: Double?
+  var cliUsPerDelivery: Double?
+  var ops: UInt64?
+  var opsPerS: Double?
+  var srvUsPerOp: Double?
+  var p50Us: Double?
+  var p99Us: Double?
+  var lost: UInt64
+  var gaps: UInt64?
+  var dups: UInt64?
+  var suffixGaps: UInt64?
+  var disorder: UInt64?
+  var refused: UInt64?
+  var refusal: String?
+  var late: UInt64?
+  var errs: UInt64
+  var err: String
+  var conns: Int?
+  var connectPerS: Double?
+  var broadcastAllSecs: Double?
+  var serverCores: Double
+  var clientCores: Double
+  var foreignCores: Double
+
+  /// What went wrong, or nil.
+  var trouble: String? {
+    var parts: [String] = []
+    for (count, what) in [
+      (lost, "lost"), (gaps, "missing in order"), (dups, "duplicates"),
+      (suffixGaps, "gaps in the relay's sequence"), (disorder, "answers out of order"),
+      (refused, "refused"), (errs, "errors"),
+    ] as [(UInt64?, String)] {
+      if let count, count > 0 { parts.append("\(count) \(what)") }
+    }
+    if let refusal, !refusal.isEmpty { parts.append(refusal) }
+    if !err.isEmpty { parts.append(err) }
+    return parts.isEmpty ? nil : parts.joined(separator: ", ")
+  }
+}
+
+/// Runs the load client against a server.
+struct Loader {
+  let options: Options
+
+  /// One run, repeated while other processes are busy; the quietest counts.
+  func run(_ mode: String, on server: Server, _ arguments: [String]) throws -> LoadResult {
+    var best: LoadResult?
+    for _ in 0..<options.tries {
+      QuietMachine.wait(seconds: options.quick ? 2 : 20)
+      let result = try runOnce(mode, on: server, arguments)
+      if result.trouble != nil { return result }
+      if result.foreignCores < (best?.foreignCores ?? .infinity) { best = result }
+      if result.foreignCores <= QuietMachine.busyCores { break }
+    }
+    return best!
+  }
+
+  /// Starts the client; the caller reads its lines.
+  func start(_ mode: String, on server: Server, _ arguments: [String]) throws -> ChildProcess {
+    try ChildProcess(
+      options.tools.appendingPathComponent("loadgen"),
+      [
+        mode, "--port", "\(server.port)", "--pids", "\(server.child.id)",
+        "--seconds", "\(options.seconds)", "--warmup", "0.5",
+      ] + arguments, directory: server.directory)
+  }
+
+  private func runOnce(
+    _ mode: String, on server: Server, _ arguments: [String]
+  ) throws -> LoadResult {
+    let client = try start(mode, on: server, arguments)
+    let line = try client.nextLine(timeoutSeconds: options.seconds + 180)
+    try client.wait()
+    return try Loader.decode(line)
+  }
+
+  static func decode(_ line: String) throws -> LoadResult {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    return try decoder.decode(LoadResult.self, from: Data(line.utf8))
+  }
+}

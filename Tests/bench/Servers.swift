@@ -1,0 +1,90 @@
+import Foundation
+
+/// A server under load: a yardstick or a node, with a directory of its own that goes when it ends.
+final class Server {
+  let child: ChildProcess
+  let port: Int
+  /// Holds its data and the logs of who talks to it; goes when it ends.
+  let directory: URL
+
+  private init(
+    _ program: URL, _ arguments: (URL) -> [String], key: String, _ options: Options
+  ) throws {
+    let name = "posthouse-bench-\(ProcessInfo.processInfo.processIdentifier)-\(UUID().uuidString)"
+    directory = options.data.appendingPathComponent(name, isDirectory: true)
+    try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+    Server.directories.append(directory)
+    do {
+      child = try ChildProcess(program, arguments(directory), directory: directory)
+      let line = try child.nextLine(timeoutSeconds: 60)
+      guard let port = Server.port(of: key, in: line) else {
+        child.end()
+        let name = program.lastPathComponent
+        throw BenchTrouble("\(name) answered \"\(line)\", not READY \(key)=...")
+      }
+      self.port = port
+    } catch {
+      try? FileManager.default.removeItem(at: directory)
+      throw error
+    }
+  }
+
+  func end() {
+    child.end()
+    try? FileManager.default.removeItem(at: directory)
+  }
+
+  /// Proportional memory of the process in KiB.
+  var memoryKiB: Int {
+    let path = "/proc/\(child.id)/smaps_rollup"
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { return 0 }
+    for line in text.split(separator: "\n") where line.hasPrefix("Pss:") {
+      return line.split(separator: " ").compactMap { Int($0) }.first ?? 0
+    }
+    return 0
+  }
+
+  // MARK: kinds
+
+  static func limitGrpc(_ options: Options) throws -> Server {
+    try Server(
+      options.tools.appendingPathComponent("limitgrpc"), { _ in ["0"] }, key: "grpc", options)
+  }
+
+  /// `kind`: prealloc or rocksdb.
+  static func limitLog(_ kind: String, _ options: Options) throws -> Server {
+    try Server(
+      options.tools.appendingPathComponent("limitlog"),
+      { ["0", "\(kind):\($0.appendingPathComponent("log").path)"] }, key: "raw", options)
+  }
+
+  static func posthoused(archive: Bool, _ options: Options) throws -> Server {
+    try Server(
+      options.server,
+      { directory in
+        [
+          "--data", directory.appendingPathComponent("data").path,
+          "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0",
+          "--admin-socket", directory.appendingPathComponent("admin.sock").path,
+          "--auth", "open", "--set", "archive.enabled=\(archive)",
+        ]
+      }, key: "grpc", options)
+  }
+
+  // MARK: ready
+
+  /// Directories to remove when the benchmark is interrupted.
+  nonisolated(unsafe) private static var directories: [URL] = []
+
+  static func removeDirectories() {
+    for directory in directories { try? FileManager.default.removeItem(at: directory) }
+  }
+
+  private static func port(of key: String, in line: String) -> Int? {
+    guard line.hasPrefix("READY ") else { return nil }
+    for word in line.split(separator: " ") where word.hasPrefix(key + "=") {
+      return word.split(separator: ":").last.flatMap { Int($0) }
+    }
+    return nil
+  }
+}
