@@ -36,6 +36,13 @@ final class Authority: @unchecked Sendable {
     var settings = TokenSettings(writer: Random.uint64())
     settings.callsPerSecond = node.settings.requestRate.perSecond
     settings.callsBurst = node.settings.requestRate.burst
+    settings.pollsPerSecond = node.settings.pollRate.perSecond
+    settings.pollsBurst = node.settings.pollRate.burst
+    settings.tokenSeconds = node.settings.tokenTTL.wholeSeconds
+    settings.tokenMaxSeconds = node.settings.tokenMaxTTL.wholeSeconds
+    settings.quota = TokenQuota(
+      messagesPerDay: node.settings.quota.messages, bytesPerDay: node.settings.quota.bytes,
+      tokensPerDay: node.settings.quota.tokens)
     engine = TokenEngine(rows: rows, settings: settings, keys: keys, at: loop.now)
     if engine.damagedRows > 0 {
       node.log.error("damaged token rows are not used", ["rows": .of(engine.damagedRows)])
