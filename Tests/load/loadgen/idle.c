@@ -39,7 +39,7 @@ int run_idle(const options *o) {
       "{\"mode\":\"idle\",\"conns\":%d,\"connect_per_s\":%.0f,\"broadcast_all_secs\":%.4f",
       load.subscriber_count, load.subscriber_count / connecting, (to.at - from.at) / broadcasts);
   printf(
-      ",\"bcast_p50_us\":%.1f,\"bcast_p99_us\":%.1f", histogram_percentile_us(&load.latency, 50),
+      ",\"p50_us\":%.1f,\"p99_us\":%.1f", histogram_percentile_us(&load.latency, 50),
       histogram_percentile_us(&load.latency, 99));
   printf(
       ",\"delivered\":%lu,\"expected\":%d,\"lost\":%lu,\"gaps\":%lu,\"dups\":%lu,\"errs\":%lu,\"err\":\"%s\"",
