@@ -1,4 +1,4 @@
-internal import Base
+public import Base
 internal import CRocksDB
 
 /// What a RocksDB error means for us. Its codes do not leave this room; its text names the file.
@@ -66,4 +66,15 @@ struct RocksError: Error {
 extension UnsafeRawBufferPointer {
   /// As C's `const char *`. An empty buffer has no address; C never follows it then.
   var chars: UnsafePointer<CChar>? { baseAddress?.assumingMemoryBound(to: CChar.self) }
+}
+
+extension Store {
+  /// The name of the file that a `.damaged` fault is about, if it tells one.
+  public static func damagedFile(_ fault: Fault) -> String? {
+    let words = fault.detail.split(separator: " ")
+    guard let at = words.indices.dropLast(2).first(where: { i in
+      words[i] == "file" && words[i + 2] == "is"
+    }) else { return nil }
+    return String(words[at + 1])
+  }
 }

@@ -74,16 +74,27 @@ extension Store {
     return Row(key: [UInt8](cursor.key), value: [UInt8](cursor.value))
   }
 
-  /// Rows of table `records` of one channel, from the record that holds sequence `from`, about
-  /// `limitBytes` of them; empty at the end.
+  /// Rows of table `records` of one channel, from the record that holds sequence `from` (or, when `from`
+  /// is behind the last record, that one), about `limitBytes` of them; empty when there are none.
   public func records(
     of channel: ChannelID, from: UInt64, limitBytes: Int
   ) throws(Fault) -> [Row] {
     let wanted = channel.bytes + bigEndianBytes(from)
-    // A record stands under its first sequence: the one holding `from` is at or before it.
-    let holder = try lastRow(.records, atOrBefore: wanted, prefix: 16)
     let end = channel.bytes + bigEndianBytes(UInt64.max)
-    return try rows(.records, from: holder?.key ?? wanted, to: end, limitBytes: limitBytes)
+    // A record stands under its first sequence, and a cursor mostly asks for just that. Going forwards
+    // touches no block of the neighbours, so that their damage is not ours.
+    let rows = try rows(.records, from: wanted, to: end, limitBytes: limitBytes)
+    if from <= 1 || rows.first?.key == wanted { return rows }
+    // Else the record holding `from` is before it.
+    guard let holder = try lastRow(.records, atOrBefore: wanted, prefix: 16) else { return rows }
+    let size = holder.key.count + holder.value.count
+    if size >= limitBytes { return [holder] }
+    var left = limitBytes - size
+    return [holder]
+      + rows.prefix { row in
+        defer { left -= row.key.count + row.value.count }
+        return left > 0
+      }
   }
 
   /// The least key above every key that begins with `prefix`; nil when there is none.

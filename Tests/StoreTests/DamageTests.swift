@@ -161,6 +161,50 @@ import Testing
     #expect(fault?.code == .damaged && fault?.detail.contains(name) == true)
   }
 
+  @Test("A damaged block is its channel's trouble alone, and the fault names the file")
+  func neighbours() throws {
+    let scratch = try Scratch()
+    let channels = (1...3).map { ChannelID(high: 7, low: UInt64($0)) }
+    func record(_ channel: Int, _ first: Int) -> [UInt8] { value(channel * 1_000 + first, bytes: 20_000) }
+    do {
+      let store = try Store(path: scratch.data, options: small())
+      for first in [1, 11, 21] {
+        for (index, channel) in channels.enumerated() {
+          var set = WriteSet()
+          let key = channel.bytes + bigEndianBytes(UInt64(first))
+          set.put(.records, key: key, value: record(index, first))
+          try store.write(set, synced: false)
+        }
+      }
+      try store.close()
+    }
+    // The block of the middle channel's first record: found by its bytes.
+    var hit = ""
+    for name in files(scratch.data) where name.hasSuffix(".sst") {
+      var bytes = try readFile(scratch.data + name)
+      let needle = record(1, 1)
+      guard let at = bytes.indices.first(where: { bytes[$0...].starts(with: needle) }) else { continue }
+      bytes[at + 500] ^= 4
+      try writeFile(scratch.data + name, bytes)
+      hit = String(try #require(name.split(separator: "/").last))
+    }
+    #expect(!hit.isEmpty)
+    let store = try Store(path: scratch.data, options: small())
+    for index in [0, 2] {
+      for from in [1, 5, 11, 21, 99] as [UInt64] {
+        let rows = try store.records(of: channels[index], from: from, limitBytes: 1 << 20)
+        #expect(rows.last?.value == record(index, 21))
+      }
+    }
+    let fault = #expect(throws: Fault.self) {
+      try store.records(of: channels[1], from: 1, limitBytes: 1 << 20)
+    }
+    #expect(fault?.code == .damaged)
+    #expect(fault.flatMap { Store.damagedFile($0) } == hit)
+    #expect(try store.records(of: channels[1], from: 11, limitBytes: 1 << 20).count == 2)
+    try store.close()
+  }
+
   @Test("Flipped bits anywhere: every row right, or an error, or no opening; never wrong, never fewer")
   func flips() throws {
     let scratch = try Scratch()

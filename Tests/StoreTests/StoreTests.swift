@@ -135,6 +135,8 @@ import Testing
     #expect(all.allSatisfy { $0.key.starts(with: channels[1].bytes) })
     let some = try store.records(of: channels[1], from: 57, limitBytes: 300)
     #expect(some.map { $0.key } == [51, 61, 71].map { channels[1].bytes + bigEndianBytes(UInt64($0)) })
+    #expect(try store.records(of: channels[1], from: 57, limitBytes: 1).count == 1)
+    #expect(try store.records(of: channels[1], from: 51, limitBytes: 300).map { $0.key } == some.map { $0.key })
     #expect(try store.records(of: channels[1], from: 5_000, limitBytes: 1 << 20).count == 1)
     #expect(try store.records(of: ChannelID(high: 7, low: 9), from: 1, limitBytes: 99).isEmpty)
     #expect(Store.after(prefix: [1, 0xff]) == [2])
