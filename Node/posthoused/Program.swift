@@ -24,11 +24,17 @@ import Settings
 
   private static func serve(_ node: NodeSettings, _ settings: Settings) {
     let signals = Signals()
+    wipeFreedMemory()
+    // A developer who wants backtraces says so.
+    if ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil { leaveCrashesToTheKernel() }
+    crashAtOnce()
+    let coreDumpsAreClean = leaveMemoryOutOfCoreDumps()
     let log = Log(
       minimum: LogLevel(name: node.logLevel) ?? .info, format: format(node.logForm),
       writer: LogWriter(descriptor: 2)
     ).with(["node": .of(node.nodeName)])
     for warning in settings.warnings { log.warn(warning) }
+    if !coreDumpsAreClean { log.warn("a core dump of this process would hold secrets") }
     if node.auth == .open {
       log.warn("--auth open: streams without a credential may use every channel")
     }

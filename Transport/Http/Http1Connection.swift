@@ -27,6 +27,7 @@ final class Http1Connection: ConnectionDriver {
   // MARK: reading
 
   override func receiveBytes(_ bytes: UnsafeRawBufferPointer) {
+    connection.readHeldSecrets = true
     if isClosing { return }
     if isServing {
       ahead.append(contentsOf: bytes)

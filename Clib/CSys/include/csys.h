@@ -30,5 +30,14 @@ void sys_signals_block(void);
 int sys_signal_wait(void);
 /// Writes everything; 0, or -1 with errno.
 int sys_write_all(int fd, const void *bytes, size_t count);
+/// Leaves heap and stacks out of core dumps of this process; 0, or -1 with errno.
+int sys_dump_no_memory(void);
+/// A crash ends the process at once, as the kernel does it: the runtime's backtracer prints registers and
+/// what they point at, which may be a secret, and delays the restart.
+void sys_plain_crashes(void);
+/// From now on freed memory is overwritten (glibc's M_PERTURB): no credential outlives its use there.
+void sys_wipe_freed_memory(void);
+/// Lets crashes end the process at once, without the Swift runtime's backtrace.
+void sys_crash_at_once(void);
 /// Ends the process after flushing stdio.
 void sys_exit(int code) __attribute__((noreturn));
