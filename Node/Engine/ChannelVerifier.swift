@@ -25,7 +25,8 @@ public struct ChannelVerifier: Sendable {
   }
 
   public let channel: ChannelID
-  private var next: UInt64 = 0
+  /// The sequence that should come next; 0 before the first record.
+  public private(set) var next: UInt64 = 0
   private var first: UInt64 = 0
   private var previous: RecordHash?
   /// After a damaged record neither place nor chain are known.

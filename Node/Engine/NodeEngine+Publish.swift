@@ -115,13 +115,35 @@ extension NodeEngine {
     if c.ref.archived, !c.held.isEmpty || diskFull || failing || failure != nil {
       if item.session.kind == .skytale {
         hold(item, c, at: now)
-      } else {
+      } else if !isRetry(item, c, at: now) {
+        // Only what is surely not in the channel is refused.
         refuse(item, c, inTrouble ?? Fault(.unavailable))
       }
       return
     }
     order(item, c, at: now)
     resumePaused()
+  }
+
+  /// Whether a publish repeats one that is taken already (or may be): it gets that one's answer.
+  private mutating func isRetry(_ item: Item, _ c: Channel, at now: Now) -> Bool {
+    let p = item.publication
+    if p.producer != 0, !orderProducer(item, c, at: now) { return true }
+    guard p.mls == .commit,
+      case .same(let sequence) = c.gate.judge(epoch: p.epoch, digest: p.digest, mayOpen: false)
+    else { return false }
+    answerAgain(item, c, sequence)
+    return true
+  }
+
+  /// The first answer again, once the first one's write is confirmed.
+  private mutating func answerAgain(_ item: Item, _ c: Channel, _ sequence: UInt64) {
+    if sequence <= c.written.last || !c.ref.archived {
+      leave(item, c)
+      answer(item, c.ref, .accepted(sequence: sequence, duplicate: true))
+    } else {
+      latecome(item, c, .duplicate(of: sequence))
+    }
   }
 
   mutating func order(_ item: Item, _ c: Channel, at now: Now) {
@@ -139,13 +161,7 @@ extension NodeEngine {
     let p = item.publication
     switch c.producers.judge(p.producer, p.producerSequence) {
     case .append: return true
-    case .same(let sequence):
-      if sequence <= c.written.last || !c.ref.archived {
-        leave(item, c)
-        answer(item, c.ref, .accepted(sequence: sequence, duplicate: true))
-      } else {
-        latecome(item, c, .duplicate(of: sequence))
-      }
+    case .same(let sequence): answerAgain(item, c, sequence)
     case .lookUp:
       guard c.ref.archived else {
         refuse(item, c, Fault(.producerStale))
@@ -201,13 +217,7 @@ extension NodeEngine {
           .note(.generationOpened(c.ref, generation: generation, sequence: sequence)))
       }
       place(item, c, generation: generation, at: now)
-    case .same(let sequence):
-      if sequence <= c.written.last || !c.ref.archived {
-        leave(item, c)
-        answer(item, c.ref, .accepted(sequence: sequence, duplicate: true))
-      } else {
-        latecome(item, c, .duplicate(of: sequence))
-      }
+    case .same(let sequence): answerAgain(item, c, sequence)
     case .taken(let winner):
       if winner <= c.written.last || !c.ref.archived {
         lose(item, c, to: winner)

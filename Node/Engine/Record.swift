@@ -142,17 +142,16 @@ public enum RecordReader {
   }
 
   /// Reads a row of table `records`.
-  /// - Parameter body: called for each message in order, after the checksum was found right.
+  /// - Parameter body: called for each message in order, after all of the record was found right and
+  ///   in its place; not at all when this throws.
   @discardableResult
   public static func read(
     _ row: Row, channel: ChannelID, _ body: (UInt64, RecordMessage) -> Void
   ) throws(RecordError) -> RecordHeader {
     guard let key = RecordKey.parse(row.key), key.channel == channel else { throw .misplaced }
-    let header = try row.value.borrowBytes { (b) throws(RecordError) in
-      try read(b, channel: channel, body)
+    return try row.value.borrowBytes { (b) throws(RecordError) in
+      try read(b, channel: channel, first: key.first, body)
     }
-    guard header.first == key.first else { throw .misplaced }
-    return header
   }
 
   /// The hash that the next record of the channel names.
@@ -193,9 +192,11 @@ public enum RecordReader {
   }
 
   private static func read(
-    _ b: UnsafeRawBufferPointer, channel: ChannelID, _ body: (UInt64, RecordMessage) -> Void
+    _ b: UnsafeRawBufferPointer, channel: ChannelID, first: UInt64,
+    _ body: (UInt64, RecordMessage) -> Void
   ) throws(RecordError) -> RecordHeader {
     let header = try head(b, channel: channel)
+    guard header.first == first else { throw .misplaced }
     let end = b.count - 4
     var at = RecordHeader.size
     // Lengths are walked before anything is handed out.

@@ -87,7 +87,9 @@ final class SimPublisher {
         let m = waiting.remove(at: at)
         if fault.code != .producerStale { again(m) } else { world.stale += 1 }
       }
-      world.clock.after(Int64(world.random.below(world.config.think))) { [weak self] in self?.fill() }
+      var pause = Int64(world.random.below(world.config.think))
+      if case .refused = outcome { pause += 50_000_000 }
+      world.clock.after(pause) { [weak self] in self?.fill() }
     case .closed:
       stream = nil
       connect()
@@ -108,6 +110,8 @@ final class SimAgent {
   private var stream: SimStream?
   private let commits: Bool
   private var epoch: [ChannelID: UInt64] = [:]
+  /// Plain messages sent on the present stream.
+  private var sent: [ChannelID: [UInt64]] = [:]
   private var lastCommit: [ChannelID: (id: UInt64, epoch: UInt64)] = [:]
 
   init(
@@ -122,6 +126,11 @@ final class SimAgent {
 
   var isDone: Bool { left == 0 }
 
+  func check() {
+    guard stream?.open == true else { return }
+    for ref in refs { world.model.complete(ref, sent[ref.id] ?? []) }
+  }
+
   func start() { connect() }
 
   private func connect() {
@@ -131,6 +140,7 @@ final class SimAgent {
       self.stream = stream
       // A restarted agent begins its groups anew.
       self.epoch.removeAll()
+      self.sent.removeAll()
       for ref in self.refs {
         self.world.subscribe(stream, ref, self.principal, start: .replay, next: 0)
       }
@@ -164,6 +174,7 @@ final class SimAgent {
     let id = world.nextID()
     let size = world.messageSize()
     world.model.sent(id, by: stream.id)
+    sent[ref.id, default: []].append(id)
     world.send(stream, shardOf: ref) { engine, now in
       engine.receivePublish(
         stream.id, kind: .skytale, principal: principal, channel: ref,
@@ -230,7 +241,11 @@ final class SimReader {
   func start() { connect() }
 
   /// Has everything that is in the channel.
-  var isCaughtUp: Bool { next == UInt64(world.model[ref.id]?.entries.count ?? 0) + 1 }
+  var isCaughtUp: Bool {
+    guard let c = world.model[ref.id] else { return true }
+    let end = UInt64(c.entries.count) + 1
+    return next == end || (next == 0 && c.oldest == end)
+  }
   var channel: ChannelID { ref.id }
   var place: String { "reader of \(ref.name) at \(next)" }
 

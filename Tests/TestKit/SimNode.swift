@@ -63,9 +63,14 @@ final class SimNode {
     var ticket: UInt64
     var set: WriteSet
     var synced: Bool
+    /// Handed out before the shard knew that an earlier write failed.
+    var doomed: Bool
   }
   private var queue: [Write] = []
   private var committing = false
+  private var toldAt: Int64 = 0
+  /// Failed writes that a shard does not know of yet.
+  private var unreported: [Int]
 
   init(_ world: Simulation) {
     self.world = world
@@ -77,6 +82,7 @@ final class SimNode {
         slotHeads: heads)
     }
     wakes = [Int64](repeating: .max, count: shards)
+    unreported = [Int](repeating: 0, count: shards)
     if world.diskFull {
       for shard in 0..<shards {
         input(shard) { $0.receiveDisk(full: true, at: $1) }
@@ -163,7 +169,7 @@ final class SimNode {
       if let s = streams[id] { reply(s, .readEnded(ref)) }
     case .write(let ticket, let set, let synced):
       world.note(5, ticket &+ UInt64(set.bytes.count) << 20)
-      queue.append(Write(shard: shard, ticket: ticket, set: set, synced: synced))
+      queue.append(Write(shard: shard, ticket: ticket, set: set, synced: synced, doomed: unreported[shard] > 0))
       commit()
     case .load(let ref): load(ref, shard)
     case .read(let ticket, let ref, let from, let limit):
@@ -230,20 +236,35 @@ final class SimNode {
         // Everything handed out so far fails with it, untried.
         let failed = self.queue
         self.queue.removeAll()
-        for w in failed {
-          self.input(w.shard) {
-            $0.receiveWriteFailed(ticket: w.ticket, Fault(.diskFull), at: $1)
-          }
-        }
+        for w in failed { self.failed(w) }
+        return
+      }
+      if first.doomed {
+        self.failed(self.queue.removeFirst())
+        self.commit()
         return
       }
       let write = self.queue.removeFirst()
       self.apply(write)
-      self.world.clock.after(Int64(self.world.random.within(1_000...100_000))) { [weak self] in
-        guard let self, self.alive else { return }
-        self.input(write.shard) { $0.receiveWritten(ticket: write.ticket, at: $1) }
-      }
+      self.tell(write) { $0.receiveWritten(ticket: write.ticket, at: $1) }
       self.commit()
+    }
+  }
+
+  private func failed(_ write: Write) {
+    unreported[write.shard] += 1
+    tell(write) { [weak self] engine, now in
+      self?.unreported[write.shard] -= 1
+      engine.receiveWriteFailed(ticket: write.ticket, Fault(.diskFull), at: now)
+    }
+  }
+
+  /// Results reach the engines a little later, in order.
+  private func tell(_ write: Write, _ body: @escaping (inout NodeEngine, Now) -> Void) {
+    toldAt = max(toldAt, world.clock.nanoseconds + Int64(world.random.within(1_000...100_000)))
+    world.clock.at(toldAt) { [weak self] in
+      guard let self, self.alive else { return }
+      self.input(write.shard, body)
     }
   }
 
@@ -261,6 +282,9 @@ final class SimNode {
   }
 
   private func answered(_ ref: ChannelRef, _ token: UInt64, _ outcome: PublishOutcome) {
+    if token >> 1 == world.model.traced, token > 1 {
+      print("message \(token >> 1) at \(world.clock.nanoseconds): \(outcome)")
+    }
     switch outcome {
     case .accepted(let sequence, _):
       world.model.accepted(ref, sequence, id: token >> 1, synced: token & 1 == 1)

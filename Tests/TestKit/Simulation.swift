@@ -100,12 +100,16 @@ public final class Simulation {
   private var faults: [FaultCode: Int] = [:]
   private var crashes = 0
 
-  public init(seed: UInt64, plant: SimPlant? = nil) {
+  /// - Parameter trace: the id of a message whose fate is printed; 0: none.
+  public init(seed: UInt64, plant: SimPlant? = nil, trace: UInt64 = 0) {
+    model.traced = trace
     self.seed = seed
     random = SimRandom(seed: seed)
     var config = SimConfig(&random)
     if let plant { config.settings.faults = plant.faults }
     self.config = config
+    model.forgetsCommits =
+      config.settings.commitsPerChannel < 1_000 || !config.settings.retention.isUnlimited
   }
 
   /// What came of a run.
@@ -148,7 +152,7 @@ public final class Simulation {
       refs.append(ref)
       model.add(ref)
     }
-    let scale = config.think < 10_000_000 ? 300 : 120
+    let scale = config.think < 10_000_000 ? 1_500 : 400
     for ref in refs {
       for _ in 0..<random.within(0...3) {
         publishers.append(
@@ -320,7 +324,7 @@ public final class Simulation {
     while clock.nanoseconds < deadline, !broken() {
       clock.run(until: clock.nanoseconds + 2_000_000_000, stop: broken)
       if node != nil, publishers.allSatisfy(\.isDone), agents.allSatisfy(\.isDone),
-        readers.allSatisfy(\.isCaughtUp), node?.engines.allSatisfy({ $0.counters.pendingBytes == 0 }) == true
+        readers.allSatisfy(\.isCaughtUp), node?.engines.allSatisfy({ $0.counters.pendingBytes == 0 && $0.counters.writesInFlight == 0 }) == true
       {
         break
       }
@@ -329,6 +333,7 @@ public final class Simulation {
     if let stuck = readers.first(where: { !$0.isCaughtUp }) {
       model.fail("\(stuck.place) did not catch up with \(model[stuck.channel]?.entries.count ?? 0)")
     }
+    for a in agents { a.check() }
     for p in publishers where !p.isDone { model.fail("publisher not done: \(p.place)") }
     for engine in node?.engines ?? [] {
       let c = engine.counters

@@ -9,6 +9,7 @@ import TestKit
     var seconds: Int64 = 20
     var plant: SimPlant?
     var loud = false
+    var trace: UInt64 = 0
     var arguments = CommandLine.arguments.dropFirst()
     while let name = arguments.popFirst() {
       func value() -> String { arguments.popFirst() ?? "" }
@@ -18,6 +19,7 @@ import TestKit
       case "--seconds": seconds = number(value(), name)
       case "--minutes": seconds = number(value(), name) * 60
       case "--verbose": loud = true
+      case "--trace": trace = number(value(), name)
       case "--plant":
         let text = value()
         guard let named = SimPlant(rawValue: text) else {
@@ -26,17 +28,21 @@ import TestKit
         plant = named
       default:
         stop(
-          "usage: simulate [--seed N] [--seeds M] [--seconds T | --minutes T] [--plant NAME] [--verbose]")
+          "usage: simulate [--seed N] [--seeds M] [--seconds T | --minutes T] [--plant NAME] [--verbose] [--trace MESSAGE]")
       }
     }
-    run(seed: seed, seeds: max(seeds, 1), seconds: seconds, plant: plant, loud: loud || seeds == 1)
+    run(
+      seed: seed, seeds: max(seeds, 1), seconds: seconds, plant: plant, loud: loud || seeds == 1,
+      trace: trace)
   }
 
-  static func run(seed: UInt64, seeds: UInt64, seconds: Int64, plant: SimPlant?, loud: Bool) {
+  static func run(
+    seed: UInt64, seeds: UInt64, seconds: Int64, plant: SimPlant?, loud: Bool, trace: UInt64
+  ) {
     var digest: UInt64 = 0
     var (delivered, appended, crashes) = (0, 0, 0)
     for n in seed..<seed + seeds {
-      let report = Simulation(seed: n, plant: plant).run(seconds: seconds)
+      let report = Simulation(seed: n, plant: plant, trace: trace).run(seconds: seconds)
       digest = digest &* 0x0000_0100_0000_01b3 ^ report.digest
       delivered += report.delivered
       appended += report.appended
