@@ -1,0 +1,24 @@
+import Base
+import Loop
+import Settings
+
+/// Written forms that read back as the same value.
+enum TextForms {
+  static func check(_ text: String) throws(Finding) -> Bool {
+    var accepted = false
+    if let duration = SettingText.duration(text) {
+      accepted = true
+      let again = SettingText.duration(SettingText.text(duration))
+      if again != duration { throw Finding("duration \(text)") }
+    }
+    if let size = SettingText.size(text) {
+      accepted = true
+      if SettingText.size(SettingText.sizeText(size)) != size { throw Finding("size \(text)") }
+    }
+    if let endpoint = Endpoint(text) {
+      accepted = true
+      if Endpoint(endpoint.description) != endpoint { throw Finding("endpoint \(text)") }
+    }
+    return accepted
+  }
+}
