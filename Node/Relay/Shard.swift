@@ -2,6 +2,7 @@ import Base
 import Engine
 import Loop
 import Report
+import Settings
 import Store
 import Token
 
@@ -29,6 +30,7 @@ final class Shard: @unchecked Sendable {
   private var nextDeletion: UInt64 = 1
   /// Tenants over today's quota: their streams are slowed.
   var slowTenants: Set<TenantID> = []
+  var streamBudget: StreamBudget
   /// What this loop verifies JWTs with.
   var signingKeys: SigningKeySet
   /// Tenants whose usage this shard may hold, and what was last taken.
@@ -43,6 +45,8 @@ final class Shard: @unchecked Sendable {
     self.node = node
     self.engine = engine
     self.signingKeys = signingKeys
+    let rate = node.settings.streamRate
+    streamBudget = StreamBudget(perSecond: rate.perSecond, burst: rate.burst)
     sessions = SessionTable(loop: index)
     counts = ShardCounters()
     outbox = Array(repeating: [], count: node.shardCount)
@@ -491,6 +495,8 @@ struct ShardCounters: Sendable {
 enum NodeLimits {
   /// Channel names remembered per loop; beyond, the memory is emptied and fills again.
   static let channelRefs = 100_000
+  /// Keys whose stream opens are counted per loop; beyond, full budgets are forgotten.
+  static let streamBuckets = 100_000
   /// Milliseconds that open calls get to end before the node ends them.
   static let callGraceMilliseconds: Int64 = 300
   /// Pause after each message of a stream whose tenant is over quota.

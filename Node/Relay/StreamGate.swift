@@ -33,6 +33,9 @@ struct StreamGate {
     guard claims.scopes.contains(.channels) else {
       throw Fault(.forbidden, "the token lacks the scope `channels`")
     }
+    guard shard.streamBudget.take(principal.key, at: shard.loop.now.monotonic) else {
+      throw Fault(.rateLimited, "this key opens streams too fast")
+    }
     return principal
   }
 
