@@ -33,17 +33,13 @@ public enum StandardStream: Int32, Sendable {
 /// False when the kernel cannot do it.
 @discardableResult public func leaveMemoryOutOfCoreDumps() -> Bool { sys_dump_no_memory() == 0 }
 
-/// Crashes end the process at once, without the runtime's backtrace: it shows what registers point at.
+/// Crashes end the process at once, without the runtime's backtrace: it shows what registers point at, and
+/// where threads mask its signal, as RocksDB's do, it never ends, so nothing starts the node again.
 public func leaveCrashesToTheKernel() { sys_plain_crashes() }
 
 /// From now on freed memory is overwritten: a credential that was used is in no core dump later. Costs
 /// about 2 % of the CPU of a delivery.
 public func wipeFreedMemory() { sys_wipe_freed_memory() }
-
-/// Lets a crash end the process at once, so that what watches it can start it again. The backtracer that
-/// the Swift runtime starts by default cannot stop RocksDB's threads and then waits for ever, and prints
-/// bytes of memory into the log.
-public func crashAtOnce() { sys_crash_at_once() }
 
 /// Ends the process.
 public func endProcess(_ code: Int32) -> Never { sys_exit(code) }

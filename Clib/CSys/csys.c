@@ -82,9 +82,4 @@ void sys_plain_crashes(void) {
 
 void sys_wipe_freed_memory(void) { mallopt(M_PERTURB, 0xA5); }
 
-void sys_crash_at_once(void) {
-  static const int crashes[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGTRAP};
-  for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) signal(crashes[i], SIG_DFL);
-}
-
 void sys_exit(int code) { exit(code); }

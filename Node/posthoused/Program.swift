@@ -27,7 +27,6 @@ import Settings
     wipeFreedMemory()
     // A developer who wants backtraces says so.
     if ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil { leaveCrashesToTheKernel() }
-    crashAtOnce()
     let coreDumpsAreClean = leaveMemoryOutOfCoreDumps()
     let log = Log(
       minimum: LogLevel(name: node.logLevel) ?? .info, format: format(node.logForm),

@@ -118,17 +118,19 @@ def misuse(node: Node, key: str, token: str, secret: Search) -> list[str]:
     return answers
 
 
-def core_of(node: Node, by_signal: bool) -> str | None:
-    """A core file of the node, made by the kernel on SIGABRT or by gcore; None when there is none."""
-    if by_signal:
+def core_of(node: Node, kind: str) -> str | None:
+    """A core file of the node: `abort`, written by the kernel on SIGABRT; `gcore`, the same taken from the
+    living; `everything`, all memory whatever the node asked for. None when there is none."""
+    if kind == "abort":
         os.kill(node.pid, signal.SIGABRT)
         node.process.wait(30)
         cores = [p for p in glob.glob(os.path.join(node.home, "core*")) if os.path.getsize(p)]
         return cores[0] if cores else None
     if not shutil.which("gcore"):
         return None
-    base = os.path.join(node.home, "live")
-    subprocess.run(["gcore", "-o", base, str(node.pid)], capture_output=True, timeout=120, check=False)
+    base = os.path.join(node.home, kind)
+    subprocess.run(["gcore", *(["-a"] if kind == "everything" else []), "-o", base, str(node.pid)],
+                   capture_output=True, timeout=120, check=False)
     cores = glob.glob(base + ".*")
     return cores[0] if cores else None
 
@@ -180,16 +182,24 @@ def main() -> int:
             report.check(f"{label} files: no plaintext, no secret", not hits, ", ".join(hits[:6]))
         report.check("there were files to search", files > 5, files)
 
-        for by_signal, label in ((False, "core taken by gcore"), (True, "core written on SIGABRT")):
-            core = core_of(node, by_signal)
+        for kind in ("everything", "gcore", "abort"):
+            core = core_of(node, kind)
             if core is None:
-                report.number(f"{label}: none is written")
+                report.number(f"core ({kind}): none")
                 continue
             size = os.path.getsize(core) >> 20
-            report.check(f"{label} ({size} MiB): no plaintext", not plain.found_in_file(core))
-            report.check(f"{label}: no API key, invite or JWT", not secret.found_in_file(core),
-                         ", ".join(secret.found_in_file(core)[:6]))
+            report.check(f"core ({kind}, {size} MiB): no plaintext", not plain.found_in_file(core))
+            report.check(f"core ({kind}): no API key, invite or JWT",
+                         not secret.found_in_file(core), ", ".join(secret.found_in_file(core)[:6]))
+            if kind == "everything":  # it must hold the channel's name, or the search was blind
+                here = Search()
+                here.add("channel", CHANNEL)
+                report.check("core (everything): the search can find", bool(here.found_in_file(core)))
             os.unlink(core)
+        crash = node.log().encode()
+        report.check("the log after the crash: no plaintext, no secret",
+                     not plain.found_in(crash) and not secret.found_in(crash),
+                     ", ".join(secret.found_in(crash)))
     return report.finish()
 
 

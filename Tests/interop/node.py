@@ -24,6 +24,9 @@ import time
 import urllib.error
 import urllib.request
 
+# grpcio reports every fork of a test as news.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 READY = re.compile(r"^READY grpc=(\S+) http=(\S+) admin=(\S+)")
 
@@ -45,7 +48,8 @@ class Report:
         self.checks += 1
         if not condition:
             self.failures += 1
-        detail = f"  ({detail})" if detail != "" else ""
+        text = " ".join(str(detail).split())
+        detail = f"  ({text})" if text else ""
         print(f"{'PASS' if condition else 'FAIL'} {self.name}: {what}{detail}", flush=True)
         return bool(condition)
 

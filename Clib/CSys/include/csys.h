@@ -37,7 +37,5 @@ int sys_dump_no_memory(void);
 void sys_plain_crashes(void);
 /// From now on freed memory is overwritten (glibc's M_PERTURB): no credential outlives its use there.
 void sys_wipe_freed_memory(void);
-/// Lets crashes end the process at once, without the Swift runtime's backtrace.
-void sys_crash_at_once(void);
 /// Ends the process after flushing stdio.
 void sys_exit(int code) __attribute__((noreturn));
