@@ -273,10 +273,10 @@ final class AdminCalls: @unchecked Sendable {
     _ request: AdminVerifyChannelsRequest, _ send: @escaping @Sendable (AdminVerifyProgress) -> Bool,
     _ done: @escaping @Sendable (Fault?) -> Void
   ) {
-    let inventory = inventory
-    node.store.upkeep { _ in
+    node.store.upkeep { store in
       do throws(Fault) {
-        try inventory.verify(only: request.name, send)
+        var check = ArchiveCheck(store: store)
+        try check.run(only: request.name, send)
         done(nil)
       } catch {
         done(error)

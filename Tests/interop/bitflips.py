@@ -5,10 +5,12 @@ verify` names file, channel and sequence. Never is a wrong byte served, never is
 word.  10,000 flips (proof), 200 (ci); half of them over a node that was stopped, half over one that was
 killed."""
 
+import json
 import multiprocessing
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,8 @@ CHANNELS = ["acme/flips/one", "acme/flips/two", "acme/flips/three"]
 MESSAGES = 240  # to a channel
 # What no promise depends on: text for people, locks, sockets.
 IDLE_NAMES = ("LOCK", "LOG", "admin.sock")
+# What verify may name as the damaged file.
+FILE = re.compile(r"\d+\.(sst|log)|MANIFEST-\d+|CURRENT")
 
 
 def payload(channel: int, number: int) -> bytes:
@@ -27,11 +31,12 @@ def payload(channel: int, number: int) -> bytes:
 
 
 class Image:
-    """A directory to flip bits in, and what it must hold."""
+    """A directory to flip bits in, what it must hold, and its channels' ids."""
 
-    def __init__(self, path: str, promised: dict[str, dict[int, bytes]]):
+    def __init__(self, path: str, promised: dict[str, dict[int, bytes]], ids: dict[str, str]):
         self.path = path
         self.promised = promised
+        self.ids = ids
         self.files = sorted(
             str(file.relative_to(path)) for file in pathlib.Path(path).rglob("*")
             if file.is_file() and file.stat().st_size > 0 and not file.name.startswith(IDLE_NAMES))
@@ -76,6 +81,7 @@ def make_images(a, base: str) -> tuple[Image, Image]:
             publish(node, promised, part * third + 1, (part + 1) * third + 1)
             if part < 2:
                 node.terminate()
+        ids = {channel: channel_id(node, channel) for channel in CHANNELS}
         node.kill9()
         killed = os.path.join(base, "killed")
         shutil.copytree(data, killed, ignore=shutil.ignore_patterns("*.sock"))
@@ -86,7 +92,13 @@ def make_images(a, base: str) -> tuple[Image, Image]:
         shutil.copytree(data, stopped, ignore=shutil.ignore_patterns("*.sock"))
     finally:
         node.close()
-    return Image(stopped, promised), Image(killed, promised)
+    return Image(stopped, promised, ids), Image(killed, promised, ids)
+
+
+def channel_id(node: Node, channel: str) -> str:
+    """What verify calls a channel whose name row is gone."""
+    shown = node.posthouse("channel", "show", channel, "-o", "json").stdout
+    return re.search(r'"([0-9a-f]{32})"', shown).group(1)
 
 
 class Outcome:
@@ -116,7 +128,7 @@ def try_one(a, image: Image, folder: str, name: str, byte: int, bit: int) -> tup
             if not node.log().strip():
                 return "", "refused without a word"
             return Outcome.REFUSED, ""
-        broken = []
+        broken: dict[str, str] = {}
         for channel, expected in image.promised.items():
             got: dict[int, bytes] = {}
             error = None
@@ -131,12 +143,12 @@ def try_one(a, image: Image, folder: str, name: str, byte: int, bit: int) -> tup
             if error is None and len(got) != len(expected):
                 return "", f"{channel}: {len(got)} of {len(expected)} served without an error"
             if error is not None:
-                broken.append(f"{channel}: {error.code().name}: {error.details()}")
+                broken[channel] = f"{error.code().name}: {error.details()}"
         if not broken:
             return Outcome.RIGHT, ""
         if not node.running():
             return "", f"the node died: {node.log()[-500:]}"
-        return judge_verify(node, broken)
+        return judge_verify(node, image, broken)
     finally:
         node.close()
 
@@ -149,21 +161,21 @@ def wait(process: subprocess.Popen, seconds: float) -> bool:
         return False
 
 
-def judge_verify(node: Node, broken: list[str]) -> tuple[str, str]:
-    """A read ended with an error: verify must say which file, channel and sequence."""
+def judge_verify(node: Node, image: Image, broken: dict[str, str]) -> tuple[str, str]:
+    """Reads ended with an error: verify must say which file, channel and sequence."""
     node.kill9()
-    done = node.posthouse("channel", "verify", check=False, offline=True)
+    done = node.posthouse("channel", "verify", "-o", "json", check=False, offline=True)
     text = done.stdout + done.stderr
-    if done.returncode == 0:
-        return "", f"a read failed ({broken[0][:200]}) and verify finds nothing"
-    named = any(mark in text for mark in (".sst", ".log", "MANIFEST", "CURRENT"))
-    if not named:
-        return "", f"verify names no file: {text[-300:]}"
-    for line in broken:
-        if line.split(":")[0] not in text:
-            return "", f"verify does not name the channel of: {line[:200]}; it says {text[-300:]}"
-    if "sequence" not in text:
-        return "", f"verify names no sequence: {text[-300:]}"
+    try:
+        findings = json.loads(done.stdout)["findings"]
+    except (ValueError, KeyError, TypeError):
+        return "", f"verify gives no findings: {text[-400:]}"
+    if done.returncode != 1:
+        return "", f"verify ended with {done.returncode}: {text[-300:]}"
+    for channel, error in broken.items():
+        mine = [f for f in findings if f["channel"] in (channel, image.ids[channel])]
+        if not any(FILE.fullmatch(f["file"]) and int(f["sequence"]) >= 1 for f in mine):
+            return "", f"verify names no file and sequence of {channel} ({error[:150]}): {findings}"
     return Outcome.NAMED, ""
 
 
@@ -185,7 +197,6 @@ def flip(task) -> tuple[str, str, str]:
 
 def run(a, base: str, images: tuple[Image, Image], flips: int):
     """({outcome: count}, [what is wrong]), in worker processes."""
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     os.environ["TMPDIR"] = base  # workers end without cleaning up after themselves
     outcomes: dict[str, int] = {}
     wrong: list[str] = []

@@ -27,6 +27,9 @@ import urllib.request
 # grpcio reports every fork of a test as news.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+# Programs are started by fork and exec while gRPC's threads run: its fork handlers would only disturb.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 READY = re.compile(r"^READY grpc=(\S+) http=(\S+) admin=(\S+)")
 
