@@ -186,13 +186,30 @@ class Cycles:
         self.report.check("nothing acknowledged as synced is lost, moved or changed", not wrong,
                           "; ".join(wrong[:5]))
         self.report.check("every cycle acknowledged something", len(self.promised) >= done)
+        if not wrong:
+            node = self.control(volume, node, cycles + 1)
         verified = node.posthouse("channel", "verify", check=False)
         self.report.check("channel verify agrees", verified.returncode == 0,
-                          (verified.stdout + verified.stderr)[-300:].strip())
+                          " ".join((verified.stdout + verified.stderr)[-300:].split()))
 
-    def burst(self, node: Node, cycle: int) -> list[Burst]:
+    def control(self, volume: Volume, node: Node, cycle: int) -> Node:
+        """Without a single sync asked for, a cut must cost something: else these cuts cut nothing."""
+        bursts = self.burst(node, cycle, synced=0)
+        volume, node = self.cut(volume, node, cycle)
+        self.settle(bursts)
+        wrong: list[str] = []
+        found = read_all(node, node.token(self.key), wrong)
+        self.written = self.written_lost = 0
+        self.compare(found, bursts, wrong, cycle)
+        self.report.check("and nothing synced before the last cut is lost either", not wrong,
+                          "; ".join(wrong[:5]))
+        self.report.check("control: of what was only written, a cut takes some", self.written_lost > 0,
+                          f"{self.written_lost} of {self.written}")
+        return node
+
+    def burst(self, node: Node, cycle: int, synced: int = 3) -> list[Burst]:
         token = node.token(self.key)
-        bursts = [Burst(node.grpc, token, CHANNELS[i % 2], cycle * 10 + i, synced=i < 3)
+        bursts = [Burst(node.grpc, token, CHANNELS[i % 2], cycle * 10 + i, synced=i < synced)
                   for i in range(4)]
         poll(10, lambda: all(b.publisher.acked for b in bursts))
         time.sleep(self.dice.uniform(0.1, 1.2))  # how far into the burst the cut comes
