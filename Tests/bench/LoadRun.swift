@@ -55,7 +55,7 @@ struct Loader {
   func run(_ mode: String, on server: Server, _ arguments: [String]) throws -> LoadResult {
     var best: LoadResult?
     for _ in 0..<options.tries {
-      QuietMachine.wait(seconds: options.quick ? 2 : 20)
+      QuietMachine.wait(seconds: options.quietWait)
       let result = try runOnce(mode, on: server, arguments)
       if result.trouble != nil { return result }
       if result.foreignCores < (best?.foreignCores ?? .infinity) { best = result }

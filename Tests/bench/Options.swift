@@ -20,6 +20,8 @@ struct Options {
   var connections = 10_000
   /// Runs of one measurement while other processes are busy.
   var tries = 3
+  /// Seconds to wait for a quiet machine before each measurement.
+  var quietWait = 20.0
 
   static let usage = """
     usage: bench relay|durable|idle|all [options]
@@ -38,6 +40,7 @@ struct Options {
       --no-pace             leave out the fixed-rate runs
       --connections N       subscribers of `idle` (10000)
       --tries N             repeats while other processes are busy (3)
+      --quiet-wait S        how long to wait for a quiet machine before each run (20)
     Exit codes: 0 done, 1 something was lost or failed, 2 usage.
     """
 
@@ -69,6 +72,7 @@ struct Options {
       paced = false
       connections = 1_000
       tries = 1
+      quietWait = 2
     case "--no-pace": paced = false
     default:
       guard let value = rest.popFirst() else { return false }
@@ -85,6 +89,9 @@ struct Options {
     case "--secs":
       guard let seconds = Double(value), seconds > 0, seconds <= 600 else { return false }
       self.seconds = seconds
+    case "--quiet-wait":
+      guard let seconds = Double(value), seconds >= 0 else { return false }
+      quietWait = seconds
     case "--server": server = URL(fileURLWithPath: value)
     case "--tools": tools = URL(fileURLWithPath: value)
     case "--data": data = URL(fileURLWithPath: value)
