@@ -182,6 +182,20 @@ private let acme = AdminTenant(
     #expect(hex.terminal.output.contains("736563726574"))
   }
 
+  @Test("A channel without a message can be followed, not shown")
+  func notYet() {
+    func node() -> Shell {
+      Shell { path, _ throws(Fault) in
+        if path.hasSuffix("Read") { return [ReadResponse(sequence: 1).encoded()] }
+        throw Fault(.notFound, "no channel a/b/c")
+      }
+    }
+    #expect(node().run("channel tail a/b/c") == .notFound)
+    let follower = node()
+    #expect(follower.run("channel tail a/b/c -f -o name") == .done)
+    #expect(follower.terminal.output == "1\n")
+  }
+
   @Test("channel verify names file, channel and sequence, and ends with 1 when anything is wrong")
   func verify() throws {
     let finding = AdminVerifyFinding(
@@ -235,6 +249,15 @@ private let acme = AdminTenant(
     let json = Shell { _, _ in [status.encoded()] }
     json.run("status -o json")
     #expect(try object(json.terminal.output)["next"] as? String == next)
+  }
+
+  @Test("status of a directory without a node says that it is stopped")
+  func stopped() {
+    let shell = Shell { _, _ in [AdminNodeStatus(ready: true, dataDirectory: "/d").encoded()] }
+    shell.link.isOffline = true
+    #expect(shell.run("status --data /d") == .unreachable)
+    #expect(shell.terminal.output.contains("\nStopped: "))
+    #expect(shell.terminal.output.hasSuffix("\nNext: posthoused --data /d\n"))
   }
 
   @Test("errors lookup knows every code and suggests near ones")

@@ -11,6 +11,7 @@ final class FakeLink: AdminLink, @unchecked Sendable {
   private let answer: Answer
   private(set) var asked: [(path: String, request: [UInt8])] = []
   private(set) var closed = false
+  var isOffline = false
 
   init(_ answer: @escaping Answer) { self.answer = answer }
 

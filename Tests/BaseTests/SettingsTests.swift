@@ -234,6 +234,40 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     #expect(try TomlDocument([], name: "t").items.isEmpty)
   }
 
+  @Test(
+    "Documents that toml++ alone would end the process on are refused with a line",
+    arguments: ["[#", "[ . ]", "a = \u{fefe}:", "a = 1I\u{2ac}\r{", "a = \u{1681}", "[[", "a.", "a ="])
+  func hostile(_ text: String) {
+    let found = fault { _ = try TomlDocument(Array(text.utf8), name: "t") }
+    #expect(found?.code == .badSetting && found?.detail.hasPrefix("t:1:") == true)
+  }
+
+  @Test("Mutated documents are read or refused with a line, never more")
+  func mutated() {
+    let seed = Array(
+      "a = 'x'\n[b]\nc = [1, [2], {d = 3}]\n\"e f\" = 1979-05-27T07:32:00Z\n[[g]]\nh = \"\\u00e9\"\n"
+        .utf8)
+    var random = SystemRandomNumberGenerator()
+    for _ in 0..<2_000 {
+      var text = seed
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        let at = Int.random(in: 0..<text.count, using: &random)
+        switch Int.random(in: 0..<3, using: &random) {
+        case 0: text[at] = UInt8.random(in: 0...255, using: &random)
+        case 1: text.remove(at: at)
+        default: text.insert(contentsOf: text[at...].prefix(8), at: at)
+        }
+      }
+      do throws(Fault) {
+        _ = try TomlDocument(text, name: "t")
+      } catch {
+        #expect(error.code == .badSetting && error.detail.hasPrefix("t:"))
+      }
+    }
+    let deep = Array(repeating: UInt8(ascii: "["), count: 100_000)
+    #expect(throws: Fault.self) { try TomlDocument(Array("a = ".utf8) + deep, name: "t") }
+  }
+
   @Test("A list is an array of texts in a file and comma-separated elsewhere")
   func lists() throws {
     let schema = SettingSchema([SettingKey("names", .list, "", "Names.")])

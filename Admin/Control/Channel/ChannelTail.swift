@@ -28,8 +28,7 @@ enum ChannelTail: Command {
     let hex = call.parsed.has("--hex")
     let link = try call.link()
     let timeout = try call.timeout()
-    let channel: AdminChannel = try link.call(
-      AdminService.getChannel, AdminChannelRequest(name: name), timeout: timeout)
+    let channel = try find(name, link, timeout, follow: follow)
     let start = from ?? startNearEnd(channel, count ?? 10)
     // Without --follow the end is known now: a reader must not wait for a message that never comes.
     var left = count ?? .max
@@ -49,6 +48,19 @@ enum ChannelTail: Command {
       }
     }
     call.renderer.end()
+  }
+
+  /// A channel that has no message yet can be followed, not shown.
+  private static func find(
+    _ name: String, _ link: any AdminLink, _ timeout: Interval, follow: Bool
+  ) throws(Fault) -> AdminChannel {
+    do throws(Fault) {
+      return try link.call(
+        AdminService.getChannel, AdminChannelRequest(name: name), timeout: timeout)
+    } catch {
+      guard follow, error.code == .notFound else { throw error }
+      return AdminChannel(name: name)
+    }
   }
 
   private static func startNearEnd(_ channel: AdminChannel, _ count: UInt64) -> UInt64 {
@@ -83,7 +95,7 @@ enum ChannelTail: Command {
     var members = [
       JsonMember("sequence", .unsigned(m.sequence)),
       JsonMember("time", Shown.timeJson(m.timeUnixNs)),
-      JsonMember("type", .string(type)), JsonMember("mls_kind", .string(kind)),
+      JsonMember("type", .string(type)), JsonMember("mls_kind", isMls ? .string(kind) : .null),
       JsonMember("mls_epoch", isMls ? .unsigned(m.mlsEpoch) : .null),
       JsonMember("generation", .unsigned(UInt64(m.generation))),
       JsonMember("size", .integer(Int64(m.payload.count))),

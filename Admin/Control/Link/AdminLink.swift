@@ -10,6 +10,8 @@ public protocol AdminLink: AnyObject {
   func stream(
     path: String, request: [UInt8], timeout: Interval?, each: ([UInt8]) throws(Fault) -> Bool
   ) throws(Fault)
+  /// True for a data directory opened without a running node.
+  var isOffline: Bool { get }
   /// Ends the connection; an offline node is closed.
   func close()
 }

@@ -9,9 +9,10 @@ internal import Tls
 final class GrpcLink: AdminLink {
   private let client: GrpcBlockingClient
   private let place: String
-  private let whenClosed: () -> Void
+  /// Set for a node that was started for this link alone.
+  private let whenClosed: (() -> Void)?
 
-  private init(_ client: GrpcBlockingClient, place: String, whenClosed: @escaping () -> Void = {}) {
+  private init(_ client: GrpcBlockingClient, place: String, whenClosed: (() -> Void)? = nil) {
     self.client = client
     self.place = place
     self.whenClosed = whenClosed
@@ -19,7 +20,7 @@ final class GrpcLink: AdminLink {
 
   /// Connects at once, so that a socket without a listener is known before the first call.
   static func socket(
-    _ path: String, whenClosed: @escaping () -> Void = {}
+    _ path: String, whenClosed: (() -> Void)? = nil
   ) throws(Fault) -> GrpcLink {
     try SocketProbe.check(path)
     do {
@@ -82,9 +83,11 @@ final class GrpcLink: AdminLink {
     }
   }
 
+  var isOffline: Bool { whenClosed != nil }
+
   func close() {
     client.close()
-    whenClosed()
+    whenClosed?()
   }
 
   private func fault(_ error: GrpcError) -> Fault {

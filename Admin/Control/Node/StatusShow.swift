@@ -8,22 +8,30 @@ enum StatusShow: Command {
   static let form = CommandForm("status", "How the node is, and what to do next.")
 
   static func run(_ call: Call) throws(Fault) {
-    let s: AdminNodeStatus = try call.link().call(
+    let link = try call.link()
+    let s: AdminNodeStatus = try link.call(
       AdminService.getStatus, AdminGetStatusRequest(), timeout: try call.timeout())
-    let verdict = verdict(s)
+    let verdict = link.isOffline ? stopped(s) : verdict(s)
     call.renderer.show(
       .record(
         fields(s), json(s, verdict), name: s.nodeName,
         notes: [
           Note(verdict.text, verdict.good ? .good : .bad), Note("Next: \(verdict.next)"),
         ]))
-    if !verdict.good { call.outcome = .failed }
+    if !verdict.good { call.outcome = link.isOffline ? .unreachable : .failed }
   }
 
   struct Verdict: Equatable {
     var good: Bool
     var text: String
     var next: String
+  }
+
+  /// The database opens, and nobody serves it.
+  private static func stopped(_ s: AdminNodeStatus) -> Verdict {
+    Verdict(
+      good: false, text: "Stopped: no node runs on this directory; its database opens.",
+      next: "posthoused --data \(s.dataDirectory)")
   }
 
   static func verdict(_ s: AdminNodeStatus) -> Verdict {
