@@ -236,7 +236,9 @@ private func fault(_ body: () throws -> Void) -> Fault? {
 
   @Test(
     "Documents that toml++ alone would end the process on are refused with a line",
-    arguments: ["[#", "[ . ]", "a = \u{fefe}:", "a = 1I\u{2ac}\r{", "a = \u{1681}", "[[", "a.", "a ="])
+    arguments: [
+      "[#", "[ . ]", "a = \u{fefe}:", "a = 1I\u{2ac}\r{", "a = \u{1681}", "[[", "a.", "a =",
+    ])
   func hostile(_ text: String) {
     let found = fault { _ = try TomlDocument(Array(text.utf8), name: "t") }
     #expect(found?.code == .badSetting && found?.detail.hasPrefix("t:1:") == true)
