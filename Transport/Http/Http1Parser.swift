@@ -28,6 +28,10 @@ public struct Http1Field: Sendable, Equatable {
   /// Lower case.
   public var name: String
   public var value: String
+  public init(name: String, value: String) {
+    self.name = name
+    self.value = value
+  }
 }
 
 /// Strict incremental parser of HTTP/1.1 requests (RFC 9112). Pure: bytes in, whole requests out.

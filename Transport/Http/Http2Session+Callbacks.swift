@@ -18,48 +18,57 @@ private func stream(_ handle: OpaquePointer?, _ id: Int32) -> Http2Stream? {
 
 private let endStream = UInt8(NGHTTP2_FLAG_END_STREAM.rawValue)
 
+// On the data path nothing is retained: a session outlives its callbacks (its loop buries it at the end
+// of the turn), and so does a stream that ends inside one (`endedStreams`).
+
+@inline(__always)
+private func borrowed(_ pointer: UnsafeMutableRawPointer) -> Unmanaged<Http2Stream> {
+  Unmanaged<Http2Stream>.fromOpaque(pointer)
+}
+
 /// nghttp2 asks what a stream has to send; the bytes themselves follow in `sendCallback`.
 let readCallback: nghttp2_data_source_read_callback = { handle, id, _, room, flags, source, _ in
-  let s = Unmanaged<Http2Stream>.fromOpaque(source.unsafelyUnwrapped.pointee.ptr)
-    .takeUnretainedValue()
-  let waiting = s.ring.bytes
-  if waiting > 0 {
-    flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_NO_COPY.rawValue)
-    if waiting <= room, s.isEnding, s.trailers == nil {
+  borrowed(source.unsafelyUnwrapped.pointee.ptr)._withUnsafeGuaranteedRef { s in
+    let waiting = s.ring.bytes
+    if waiting > 0 {
+      flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_NO_COPY.rawValue)
+      if waiting <= room, s.isEnding, s.trailers == nil {
+        flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue)
+      }
+      s.promised = min(room, waiting)
+      return s.promised
+    }
+    if s.isEnding {
       flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue)
+      if let trailers = s.trailers {
+        flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue)
+        nghttp2_submit_trailer(handle, id, trailers.fields, trailers.count)
+      }
+      return 0
     }
-    s.promised = min(room, waiting)
-    return s.promised
+    s.isDeferred = true
+    return Int(NGHTTP2_ERR_DEFERRED.rawValue)
   }
-  if s.isEnding {
-    flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_EOF.rawValue)
-    if let trailers = s.trailers {
-      flags.unsafelyUnwrapped.pointee |= UInt32(NGHTTP2_DATA_FLAG_NO_END_STREAM.rawValue)
-      nghttp2_submit_trailer(handle, id, trailers.fields, trailers.count)
-    }
-    return 0
-  }
-  s.isDeferred = true
-  return Int(NGHTTP2_ERR_DEFERRED.rawValue)
 }
 
 private let sendCallback: nghttp2_send_data_callback = { _, _, frameHead, length, source, user in
-  let connection = session(user).connection.unsafelyUnwrapped
-  // Full: nghttp2 keeps the frame and returns to `fill`.
-  if connection.output.count >= Limits.connectionQueueBytes {
-    return Int32(NGHTTP2_ERR_WOULDBLOCK.rawValue)
+  borrowed(source.unsafelyUnwrapped.pointee.ptr)._withUnsafeGuaranteedRef { s in
+    s.dirt.unsafelyUnwrapped._withUnsafeGuaranteedRef { connection in
+      // Full: nghttp2 keeps the frame and returns to `fill`.
+      if connection.output.count >= Limits.connectionQueueBytes {
+        return Int32(NGHTTP2_ERR_WOULDBLOCK.rawValue)
+      }
+      if s.ring.bytes < length { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
+      let to = connection.output.reserve(9 &+ length)
+      to.copyMemory(from: frameHead.unsafelyUnwrapped, byteCount: 9)
+      s.ring.drain(length, into: to + 9)
+      s.promised = 0
+      connection.output.advance(9 &+ length)
+      if s.drained == 0 { session(user).drainedStreams.append(s) }
+      s.drained &+= length
+      return 0
+    }
   }
-  let s = Unmanaged<Http2Stream>.fromOpaque(source.unsafelyUnwrapped.pointee.ptr)
-    .takeUnretainedValue()
-  if s.ring.bytes < length { return Int32(NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE.rawValue) }
-  let to = connection.output.reserve(9 &+ length)
-  to.copyMemory(from: frameHead.unsafelyUnwrapped, byteCount: 9)
-  s.ring.drain(length, into: to + 9)
-  s.promised = 0
-  connection.output.advance(9 &+ length)
-  if s.drained == 0 { session(user).drainedStreams.append(s) }
-  s.drained &+= length
-  return 0
 }
 
 private let beginHeaders: nghttp2_on_begin_headers_callback = { _, frame, user in
@@ -67,6 +76,7 @@ private let beginHeaders: nghttp2_on_begin_headers_callback = { _, frame, user i
   if head.hd.type == NGHTTP2_HEADERS.rawValue, head.headers.cat == NGHTTP2_HCAT_REQUEST {
     let s = session(user)
     if !s.isServer || !s.connection.isOpen { return 0 }
+    s.connection.readHeldSecrets = true
     s.begin(head.hd.stream_id)
   }
   return 0
@@ -151,11 +161,13 @@ private func countReset(_ s: Http2Session) {
 }
 
 private let onData: nghttp2_on_data_chunk_recv_callback = { handle, _, id, data, length, user in
-  if let s = stream(handle, id) {
+  guard let raw = nghttp2_session_get_stream_user_data(handle, id) else {
+    nghttp2_session_consume(handle, id, length)
+    return 0
+  }
+  borrowed(raw)._withUnsafeGuaranteedRef { s in
     s.unconsumed &+= length
     s.receiveData(UnsafeRawBufferPointer(start: data, count: length))
-  } else {
-    nghttp2_session_consume(handle, id, length)
   }
   return 0
 }

@@ -37,6 +37,8 @@ public final class Http2Session: ConnectionDriver {
   private(set) var firstStream: Http2Stream?
   public private(set) var streamCount = 0
   var drainedStreams: [Http2Stream] = []
+  /// Streams that ended while nghttp2 was at work: its callbacks hold them without retaining.
+  private var endedStreams: [Http2Stream] = []
   /// Bytes of the client's preface seen so far.
   private var prefaceSeen = 0
   private(set) var isReady = false
@@ -78,6 +80,8 @@ public final class Http2Session: ConnectionDriver {
     var entries = [
       entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings.streamWindowBytes),
       entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, Limits.headerListBytes),
+      // No dynamic table: it would keep a credential in memory for as long as the connection lives.
+      entry(NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, 0),
     ]
     if isServer {
       entries.append(entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maximumStreams))
@@ -101,6 +105,8 @@ public final class Http2Session: ConnectionDriver {
   func add(_ stream: Http2Stream, id: Int32) {
     stream.id = id
     stream.session = self
+    stream.handle = handle
+    stream.dirt = Unmanaged.passUnretained(connection)
     stream.next = firstStream
     firstStream?.previous = stream
     firstStream = stream
@@ -130,6 +136,7 @@ public final class Http2Session: ConnectionDriver {
       nghttp2_session_consume_connection(handle, stream.unconsumed)
     }
     stream.isOpen = false
+    endedStreams.append(stream)
     stream.ring.removeAll()
     remove(stream)
     stream.receiveClosed(error, transportLost: transportLost)
@@ -194,6 +201,7 @@ public final class Http2Session: ConnectionDriver {
     }
     let n = nghttp2_session_mem_recv(
       handle, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
+    if !endedStreams.isEmpty { endedStreams.removeAll(keepingCapacity: endedStreams.count < 64) }
     if n < 0 {
       TransportCounts.shared.protocolErrors.increment()
       connection.close("HTTP/2: \(String(cString: nghttp2_strerror(Int32(n))))")
@@ -244,6 +252,7 @@ public final class Http2Session: ConnectionDriver {
   }
 
   public override func receiveFlushed() {
+    if !endedStreams.isEmpty { endedStreams.removeAll(keepingCapacity: endedStreams.count < 64) }
     if drainedStreams.isEmpty { return }
     let list = drainedStreams
     drainedStreams.removeAll(keepingCapacity: true)

@@ -20,6 +20,10 @@ open class Http2Stream: @unchecked Sendable {
   public internal(set) final var id: Int32 = 0
   /// Valid while `isOpen`.
   public internal(set) unowned(unsafe) final var session: Http2Session!
+  /// The session's handle and connection, kept here so that the data path touches nothing else and
+  /// retains nothing.
+  final var handle: OpaquePointer?
+  final var dirt: Unmanaged<Connection>?
   /// False once closed, for whatever reason.
   public internal(set) final var isOpen = true
   /// The peer has ended its side.
@@ -70,7 +74,8 @@ open class Http2Stream: @unchecked Sendable {
   public final func enqueue(_ frame: Bytes) {
     guard isOpen, !isEnding else { return }
     ring.push(frame)
-    wake()
+    // Not deferred: nghttp2 has the stream in hand, and the connection is dirty or waits for the peer.
+    if isDeferred { wake() }
   }
 
   /// Ends our side after what is queued, with trailers or without.
@@ -78,7 +83,7 @@ open class Http2Stream: @unchecked Sendable {
     guard isOpen, !isEnding else { return }
     isEnding = true
     self.trailers = trailers
-    wake()
+    if isDeferred { wake() }
   }
 
   /// Drops what is queued, except a frame that has begun to leave.
@@ -87,20 +92,27 @@ open class Http2Stream: @unchecked Sendable {
     ring.truncate(keeping: promised)
   }
 
-  final func wake() {
-    if isDeferred {
-      isDeferred = false
-      nghttp2_session_resume_data(session.handle, id)
-    }
-    session.connection.markDirty()
+  private func wake() {
+    isDeferred = false
+    nghttp2_session_resume_data(handle, id)
+    markDirty()
+  }
+
+  private func markDirty() {
+    dirt.unsafelyUnwrapped._withUnsafeGuaranteedRef { $0.markDirty() }
   }
 
   /// Gives `n` received bytes back to the peer's windows.
   public final func consume(_ n: Int) {
     guard isOpen, n > 0 else { return }
     unconsumed &-= n
-    nghttp2_session_consume(session.handle, id, n)
-    session.connection.markDirty()
+    nghttp2_session_consume(handle, id, n)
+    // Inside `receiveData` this is the second of two looks; outside it is the only one.
+    markDirtyIfWanted()
+  }
+
+  private func markDirtyIfWanted() {
+    if nghttp2_session_want_write(handle) != 0 { markDirty() }
   }
 
   /// Sends the response's header block. `end`: nothing follows.
@@ -113,7 +125,7 @@ open class Http2Stream: @unchecked Sendable {
 
   public final func reset(_ error: Http2Error) {
     guard isOpen else { return }
-    nghttp2_submit_rst_stream(session.handle, 0, id, error.code)
-    session.connection.markDirty()
+    nghttp2_submit_rst_stream(handle, 0, id, error.code)
+    markDirty()
   }
 }

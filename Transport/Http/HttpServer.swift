@@ -95,6 +95,7 @@ final class HttpSniffer: ConnectionDriver {
 
   override func receiveBytes(_ bytes: UnsafeRawBufferPointer) {
     let connection = connection!
+    connection.readHeldSecrets = true
     seen.append(contentsOf: bytes)
     let known = min(seen.count, HttpSniffer.magic.count)
     let isMagic = seen[..<known].elementsEqual(HttpSniffer.magic[..<known])

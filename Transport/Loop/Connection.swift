@@ -15,6 +15,9 @@ public final class Connection: EventSource, @unchecked Sendable {
   private var isWritable: Bool
   private var readPaused = false
   private var readPending = false
+  /// Set by a driver whose bytes held request headers: the read buffer is wiped after this read, so that
+  /// no credential stays in it.
+  public var readHeldSecrets = false
   private var closesWhenSent = false
   private var timer = TimerID.none
   /// Called once when the descriptor is given up.
@@ -145,6 +148,10 @@ public final class Connection: EventSource, @unchecked Sendable {
       if n > 0 {
         lastRead = loop.now.monotonic
         if state == .open { driver.receiveBytes(UnsafeRawBufferPointer(rebasing: room[..<n])) }
+        if readHeldSecrets {
+          readHeldSecrets = false
+          room[..<n].initializeMemory(as: UInt8.self, repeating: 0)
+        }
         if state == .closed { return }
         if readPaused, state == .open {
           // With edges nobody will tell again about what may be left.
@@ -161,13 +168,19 @@ public final class Connection: EventSource, @unchecked Sendable {
         return
       }
     }
-    if isTcp { sys_quickack(descriptor) }
+    if isTcp { loop.addAcknowledgement(self) }
     if budget == 0 { loop.addReader(self) }
     // TLS may have been waiting for these bytes to write.
     if wire != nil, !output.isEmpty {
       isWritable = true
       markDirty()
     }
+  }
+
+  /// Re-arms TCP_QUICKACK. Only now: earlier it would send an empty packet ahead of the answer that
+  /// carries the acknowledgement anyway.
+  public override func acknowledge() {
+    if descriptor >= 0 { sys_quickack(descriptor) }
   }
 
   private func readPlain(_ room: UnsafeMutableRawBufferPointer) -> Int {

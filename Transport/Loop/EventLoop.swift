@@ -17,6 +17,8 @@ open class EventSource: @unchecked Sendable {
   open func flush() {}
   /// The budget of the last turn was used up; go on reading.
   open func readOn() {}
+  /// The turn is over and answers have left: acknowledge what was read and not answered.
+  open func acknowledge() {}
   /// The loop ends: give up the descriptor.
   open func receiveLoopStopped() {}
 
@@ -51,6 +53,7 @@ public final class EventLoop: @unchecked Sendable {
   private var dirty: [EventSource] = []
   private var flushing: [EventSource] = []
   private var readers: [EventSource] = []
+  private var unacknowledged: [EventSource] = []
   private var sources: [EventSource?] = []
   private var freePlaces: [Int] = []
   /// Sources closed in this turn: events of the same batch may still name them.
@@ -167,6 +170,7 @@ public final class EventLoop: @unchecked Sendable {
   }
 
   func addDirty(_ source: EventSource) { dirty.append(source) }
+  func addAcknowledgement(_ source: EventSource) { unacknowledged.append(source) }
   func addReader(_ source: EventSource) { readers.append(source) }
 
   // MARK: the turn
@@ -246,6 +250,10 @@ public final class EventLoop: @unchecked Sendable {
       }
       flushing.removeAll(keepingCapacity: true)
     }
+    if !unacknowledged.isEmpty {
+      for source in unacknowledged { source.acknowledge() }
+      unacknowledged.removeAll(keepingCapacity: true)
+    }
     if !graveyard.isEmpty { graveyard.removeAll(keepingCapacity: graveyard.count < 256) }
     if !retired.isEmpty {
       freePlaces.append(contentsOf: retired)
@@ -267,6 +275,7 @@ public final class EventLoop: @unchecked Sendable {
     sources.removeAll()
     dirty.removeAll()
     readers.removeAll()
+    unacknowledged.removeAll()
     graveyard.removeAll()
   }
 }
