@@ -6,6 +6,7 @@
 #include "measure.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <nghttp2/nghttp2.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -354,6 +355,9 @@ int main(int count, char **arguments) {
   int port = count > 1 ? atoi(arguments[1]) : 0;
   signal(SIGPIPE, SIG_IGN);
   raise_file_limit();
+  // Buffers come and go with every turn: without this each turn pays for fresh pages of the kernel.
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
   nghttp2_session_callbacks_new(&callbacks);
   nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, receive_stream_start);
   nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, receive_data);
