@@ -28,7 +28,6 @@ TESTS = [
     ("grpc-interop", ["grpc_interop.py"], (240, 600), "standard gRPC interop cases from grpcio"),
     ("killloop", ["killloop.py"], (300, 3600), "kill -9 in the middle of bursts"),
     ("powercut", ["powercut.py"], (240, 3600), "simulated power cut: nothing synced is lost"),
-    ("fsyncgate", ["fsyncgate.py"], (120, 120), "a failed fsync ends the node and is never retried"),
     ("bitflips", ["bitflips.py"], (300, 7200), "flipped bits are never served"),
     ("fsyncgate", ["fsyncgate.py"], (120, 120), "a failed sync ends the node, is never retried"),
     ("slow-subscriber", ["slow_subscriber.py"], (180, 300), "a stalled subscriber gets everything"),
