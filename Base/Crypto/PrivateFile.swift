@@ -51,7 +51,9 @@ public enum PrivateFile {
     var bytes = [UInt8](repeating: 0, count: Int(facts.st_size))
     var done = 0
     while done < bytes.count {
-      let n = bytes.withUnsafeMutableBytes { Glibc.read(fd, $0.baseAddress! + done, $0.count - done) }
+      let n = bytes.withUnsafeMutableBytes {
+        Glibc.read(fd, $0.baseAddress! + done, $0.count - done)
+      }
       if n < 0 && errno == EINTR { continue }
       guard n > 0 else { throw failure("read", path) }
       done += n

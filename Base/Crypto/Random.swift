@@ -7,7 +7,8 @@ public enum Random {
     precondition(count >= 0 && count <= 1 << 20, "asked for \(count) random bytes")
     return [UInt8](unsafeUninitializedCapacity: count) { out, filled in
       if count > 0 {
-        precondition(RAND_bytes(out.baseAddress!, Int32(count)) == 1, "no randomness from libcrypto")
+        precondition(
+          RAND_bytes(out.baseAddress!, Int32(count)) == 1, "no randomness from libcrypto")
       }
       filled = count
     }

@@ -1,5 +1,5 @@
-internal import Digest
 internal import COpenSSL
+internal import Digest
 
 /// Bytes that must not be shown: every description is `<secret>`, the memory is zeroed when the last copy
 /// of the value goes. (Copies that a caller makes of the bytes are the caller's.)

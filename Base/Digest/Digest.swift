@@ -28,11 +28,13 @@ public func componentHash(_ text: String) -> UInt64 {
 }
 
 /// XXH3, 128 bits: chains archive records. Not collision resistant against an adversary.
+// swift-format-ignore: AlwaysUseLowerCamelCase
 public func xxh3_128(_ bytes: UnsafeRawBufferPointer) -> (high: UInt64, low: UInt64) {
   let hash = XXH3_128bits(bytes.baseAddress, bytes.count)
   return (hash.high64, hash.low64)
 }
 
+// swift-format-ignore: AlwaysUseLowerCamelCase
 public func xxh3_128(_ bytes: [UInt8]) -> (high: UInt64, low: UInt64) {
   bytes.withUnsafeBytes { xxh3_128($0) }
 }
@@ -85,7 +87,8 @@ public func hmacSHA256(key: UnsafeRawBufferPointer, _ data: UnsafeRawBufferPoint
     [UInt8](unsafeUninitializedCapacity: 32) { out, count in
       let made = HMAC(
         EVP_sha256(), key.baseAddress ?? UnsafeRawPointer(empty), Int32(key.count),
-        data.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? empty, data.count, out.baseAddress!,
+        data.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? empty, data.count,
+        out.baseAddress!,
         nil)
       precondition(made != nil, "HMAC-SHA-256 failed in libcrypto")
       count = 32

@@ -21,7 +21,9 @@ final class DataDirectory: @unchecked Sendable {
       if errno == ENOENT { throw Fault(.notFound, "there is no data directory \(path)") }
       throw systemFault("examine", path)
     }
-    guard facts.st_mode & S_IFMT == S_IFDIR else { throw Fault(.internal, "\(path) is no directory") }
+    guard facts.st_mode & S_IFMT == S_IFDIR else {
+      throw Fault(.internal, "\(path) is no directory")
+    }
     device = UInt64(facts.st_dev)
     let name = path + "/LOCK"
     lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)

@@ -40,7 +40,9 @@ package struct HeadMark: Equatable {
     let sum = Array(bytes[end...])
     guard bigEndianBytes(crc32c(Array(bytes[..<end]))) == sum else { return nil }
     func word(_ at: Int) -> UInt64 {
-      bytes.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: at, as: UInt64.self)) }
+      bytes.withUnsafeBytes {
+        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+      }
     }
     guard word(0) == UInt64(HeadMark.magic) << 32 | UInt64(HeadMark.version) else { return nil }
     self.init(sequence: word(8), boot: BootID(high: word(16), low: word(24)), device: word(32))
@@ -78,7 +80,8 @@ package struct BootID: Equatable {
   private static func unknown() -> BootID {
     var t = timespec()
     clock_gettime(CLOCK_REALTIME, &t)
-    return BootID(high: UInt64(bitPattern: Int64(t.tv_sec)), low: UInt64(bitPattern: Int64(t.tv_nsec)))
+    return BootID(
+      high: UInt64(bitPattern: Int64(t.tv_sec)), low: UInt64(bitPattern: Int64(t.tv_nsec)))
   }
 }
 

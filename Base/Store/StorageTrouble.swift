@@ -13,7 +13,8 @@ enum StorageTrouble: Equatable {
   init(_ text: String) {
     let space = text.contains("No space left on device") || text.contains("Disk quota exceeded")
     // A sync that ran out of space has lost pages all the same: only appends may be refused.
-    let syncing = text.contains("fsync") || text.contains("fdatasync") || text.contains("sync_file_range")
+    let syncing =
+      text.contains("fsync") || text.contains("fdatasync") || text.contains("sync_file_range")
     if space && !syncing {
       self = .space(text)
     } else if text.hasPrefix("Corruption") || text.contains("block checksum mismatch") {
@@ -72,9 +73,11 @@ extension Store {
   /// The name of the file that a `.damaged` fault is about, if it tells one.
   public static func damagedFile(_ fault: Fault) -> String? {
     let words = fault.detail.split(separator: " ")
-    guard let at = words.indices.dropLast(2).first(where: { i in
-      words[i] == "file" && words[i + 2] == "is"
-    }) else { return nil }
+    guard
+      let at = words.indices.dropLast(2).first(where: { i in
+        words[i] == "file" && words[i + 2] == "is"
+      })
+    else { return nil }
     return String(words[at + 1])
   }
 }

@@ -22,7 +22,8 @@ extension Store {
   ) throws(Fault) {
     // Within one channel the prefix filter spares files that do not hold it.
     let onePrefix =
-      !reverse && table == .records && from.count >= 16 && (to.map { to in
+      !reverse && table == .records && from.count >= 16
+      && (to.map { to in
         to.count >= 16 && to[..<16] == from[..<16]
       } ?? false)
     let cursor = Cursor(
@@ -136,7 +137,8 @@ struct Cursor: ~Copyable {
   private let bounds: UnsafeMutableRawBufferPointer
 
   init(
-    _ database: Database, _ table: Table, lower: [UInt8], upper: [UInt8]?, bulk: Bool, onePrefix: Bool
+    _ database: Database, _ table: Table, lower: [UInt8], upper: [UInt8]?, bulk: Bool,
+    onePrefix: Bool
   ) {
     options = rocksdb_readoptions_create()!
     bounds = .allocate(byteCount: lower.count + (upper?.count ?? 0) + 1, alignment: 1)

@@ -147,7 +147,9 @@ struct Opening {
     do throws(RocksError) {
       let database = try Database.look(directory.database, options)
       if let found = try database.value(.meta, key: Store.formatKey) {
-        guard found.count == 4 else { throw RocksError(text: "Corruption: the format row is malformed") }
+        guard found.count == 4 else {
+          throw RocksError(text: "Corruption: the format row is malformed")
+        }
         let format = found.withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(as: UInt32.self)) }
         if format > Store.format { throw RocksError(text: Opening.newer(format)) }
       }

@@ -14,9 +14,10 @@ final class WorkQueue: Sendable {
   init(named name: String, threads count: Int) {
     threads.withLock { threads in
       for index in 0..<count {
-        threads.append(WorkerThread(named: "store-\(name)-\(index)") { [state, signal] in
-          while let job = WorkQueue.next(state, signal) { job() }
-        })
+        threads.append(
+          WorkerThread(named: "store-\(name)-\(index)") { [state, signal] in
+            while let job = WorkQueue.next(state, signal) { job() }
+          })
       }
     }
   }

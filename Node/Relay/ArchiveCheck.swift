@@ -30,7 +30,9 @@ struct ArchiveCheck {
     _ = progress(state)
   }
 
-  private mutating func note(_ channel: String, _ sequence: UInt64, _ file: String, _ problem: String) {
+  private mutating func note(
+    _ channel: String, _ sequence: UInt64, _ file: String, _ problem: String
+  ) {
     var finding = AdminVerifyFinding()
     finding.channel = channel
     finding.sequence = sequence
@@ -39,9 +41,12 @@ struct ArchiveCheck {
     state.findings.append(finding)
   }
 
-  private mutating func note(_ channel: String, _ sequence: UInt64, _ fault: Fault, _ problem: String) {
+  private mutating func note(
+    _ channel: String, _ sequence: UInt64, _ fault: Fault, _ problem: String
+  ) {
     let file = Store.damagedFile(fault)
-    note(channel, sequence, file ?? store.path, file == nil ? "\(problem): \(fault.detail)" : problem)
+    note(
+      channel, sequence, file ?? store.path, file == nil ? "\(problem): \(fault.detail)" : problem)
   }
 
   // MARK: which channels
@@ -64,7 +69,8 @@ struct ArchiveCheck {
     var known: [ChannelID: String] = [:]
     var isDamaged = false
     do throws(Fault) {
-      try store.scan(.state, from: [StateKind.name], to: [StateKind.name + 1], bulk: true) { key, value in
+      try store.scan(.state, from: [StateKind.name], to: [StateKind.name + 1], bulk: true) {
+        key, value in
         if let (id, name, _) = ChannelInventory.name(key, value) { known[id] = name }
         return true
       }

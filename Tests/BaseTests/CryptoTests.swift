@@ -28,7 +28,9 @@ import Testing
     struct Holder { var name = "holder"; var secret: Secret }
     var dumped = ""
     dump(Holder(secret: secret), to: &dumped)
-    for text in ["\(secret)", String(reflecting: secret), String(describing: Holder(secret: secret)), dumped] {
+    for text in [
+      "\(secret)", String(reflecting: secret), String(describing: Holder(secret: secret)), dumped,
+    ] {
       #expect(!text.contains("hunter2"), "\(text)")
       #expect(text.contains("<secret>"))
     }

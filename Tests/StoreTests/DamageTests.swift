@@ -32,11 +32,15 @@ import Testing
     let scratch = try Scratch()
     let image = try DamageTests.image(scratch)
     let store = try Store(path: image, options: small())
-    for n in 0..<DamageTests.rows { #expect(try store.get(.state, key: key(n)) == value(n, bytes: 300)) }
+    for n in 0..<DamageTests.rows {
+      #expect(try store.get(.state, key: key(n)) == value(n, bytes: 300))
+    }
     try store.close()
   }
 
-  @Test("A log cut short is refused, twice, until the operator accepts the loss", arguments: [1, 9, 200, 9_000])
+  @Test(
+    "A log cut short is refused, twice, until the operator accepts the loss",
+    arguments: [1, 9, 200, 9_000])
   func truncated(cut: Int) throws {
     let scratch = try Scratch()
     let image = try DamageTests.image(scratch)
@@ -56,7 +60,9 @@ import Testing
       #expect(store.openingNotes.count == 1)
       let rows = try store.rows(.state)
       #expect(rows.count < DamageTests.rows && rows.count >= 150)
-      for (n, row) in rows.enumerated() { #expect(row == Row(key: key(n), value: value(n, bytes: 300))) }
+      for (n, row) in rows.enumerated() {
+        #expect(row == Row(key: key(n), value: value(n, bytes: 300)))
+      }
       try store.close()
     }
     let store = try Store(path: image, options: small())
@@ -64,7 +70,9 @@ import Testing
     try store.close()
   }
 
-  @Test("After a power cut only what was synced counts: a shorter log opens, one before the sync does not")
+  @Test(
+    "After a power cut only what was synced counts: a shorter log opens, one before the sync does not"
+  )
   func powerCut() throws {
     let scratch = try Scratch()
     let image = try DamageTests.image(scratch)
@@ -72,7 +80,9 @@ import Testing
     let store = try Store(path: scratch.path + "/other", options: small())
     try store.write(set(0), synced: true)
     try store.close()
-    for file in ["/HEADMARK", "/SYNCMARK"] { try foreignBoot(image + file, sequence: file == "/SYNCMARK" ? 202 : nil) }
+    for file in ["/HEADMARK", "/SYNCMARK"] {
+      try foreignBoot(image + file, sequence: file == "/SYNCMARK" ? 202 : nil)
+    }
     let log = try DamageTests.logFile(image)
     let bytes = try readFile(log)
     let short = scratch.path + "/short"
@@ -165,7 +175,9 @@ import Testing
   func neighbours() throws {
     let scratch = try Scratch()
     let channels = (1...3).map { ChannelID(high: 7, low: UInt64($0)) }
-    func record(_ channel: Int, _ first: Int) -> [UInt8] { value(channel * 1_000 + first, bytes: 20_000) }
+    func record(_ channel: Int, _ first: Int) -> [UInt8] {
+      value(channel * 1_000 + first, bytes: 20_000)
+    }
     do {
       let store = try Store(path: scratch.data, options: small())
       for first in [1, 11, 21] {
@@ -183,7 +195,9 @@ import Testing
     for name in files(scratch.data) where name.hasSuffix(".sst") {
       var bytes = try readFile(scratch.data + name)
       let needle = record(1, 1)
-      guard let at = bytes.indices.first(where: { bytes[$0...].starts(with: needle) }) else { continue }
+      guard let at = bytes.indices.first(where: { bytes[$0...].starts(with: needle) }) else {
+        continue
+      }
       bytes[at + 500] ^= 4
       try writeFile(scratch.data + name, bytes)
       hit = String(try #require(name.split(separator: "/").last))
@@ -205,7 +219,8 @@ import Testing
     try store.close()
   }
 
-  @Test("Flipped bits anywhere: every row right, or an error, or no opening; never wrong, never fewer")
+  @Test(
+    "Flipped bits anywhere: every row right, or an error, or no opening; never wrong, never fewer")
   func flips() throws {
     let scratch = try Scratch()
     let image = try DamageTests.image(scratch)
@@ -256,7 +271,8 @@ import Testing
       try? store.close()
     }
     // Each kind of outcome is seen, or the test does not test.
-    #expect(refused > 0 && errors > 0 && right > 0, "refused \(refused) errors \(errors) right \(right)")
+    #expect(
+      refused > 0 && errors > 0 && right > 0, "refused \(refused) errors \(errors) right \(right)")
   }
 }
 

@@ -58,7 +58,9 @@ import Testing
       let reclaimed = Lock<CommitResult?>(nil)
       var less = WriteSet()
       less.delete(.state, key: key(0))
-      store.submit(less, synced: false, reclaims: true) { result in reclaimed.withLock { $0 = result } }
+      store.submit(less, synced: false, reclaims: true) { result in
+        reclaimed.withLock { $0 = result }
+      }
       #expect(eventually { reclaimed.withLock { $0 } != nil })
       #expect(try store.get(.state, key: key(0)) == nil)
       unlink(volume + "/ballast")

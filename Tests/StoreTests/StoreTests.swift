@@ -74,7 +74,11 @@ import Testing
     for n in 0..<5_000 {
       var set = WriteSet()
       set.put(.state, key: [1], value: key(n))
-      if n % 2 == 1 { set.delete(.state, key: [2]) } else { set.put(.state, key: [2], value: key(n)) }
+      if n % 2 == 1 {
+        set.delete(.state, key: [2])
+      } else {
+        set.put(.state, key: [2], value: key(n))
+      }
       store.submit(set, synced: false) { _ in }
     }
     try store.write(set(0), synced: false)
@@ -98,8 +102,9 @@ import Testing
     #expect(try keys(store.rows(.state, from: key(10), to: key(20))) == Array(10..<20))
     #expect(try keys(store.rows(.state, from: key(590))) == Array(590..<600))
     #expect(try keys(store.rows(.state, from: key(5), to: key(5))) == [])
-    #expect(try keys(store.rows(.state, from: key(295), to: key(305), reverse: true))
-      == Array((295..<305).reversed()))
+    #expect(
+      try keys(store.rows(.state, from: key(295), to: key(305), reverse: true))
+        == Array((295..<305).reversed()))
     #expect(try keys(store.rows(.state, from: key(0), limitBytes: 1)) == [0])
     #expect(try keys(store.rows(.state, from: key(0), limitBytes: 216)) == [0, 1])
     #expect(try keys(store.rows(.state, prefix: Array(key(256)[..<7]))) == Array(256..<512))
@@ -134,9 +139,12 @@ import Testing
     #expect(all.count == 100)
     #expect(all.allSatisfy { $0.key.starts(with: channels[1].bytes) })
     let some = try store.records(of: channels[1], from: 57, limitBytes: 300)
-    #expect(some.map { $0.key } == [51, 61, 71].map { channels[1].bytes + bigEndianBytes(UInt64($0)) })
+    #expect(
+      some.map { $0.key } == [51, 61, 71].map { channels[1].bytes + bigEndianBytes(UInt64($0)) })
     #expect(try store.records(of: channels[1], from: 57, limitBytes: 1).count == 1)
-    #expect(try store.records(of: channels[1], from: 51, limitBytes: 300).map { $0.key } == some.map { $0.key })
+    #expect(
+      try store.records(of: channels[1], from: 51, limitBytes: 300).map { $0.key }
+        == some.map { $0.key })
     #expect(try store.records(of: channels[1], from: 5_000, limitBytes: 1 << 20).count == 1)
     #expect(try store.records(of: ChannelID(high: 7, low: 9), from: 1, limitBytes: 99).isEmpty)
     #expect(Store.after(prefix: [1, 0xff]) == [2])
@@ -238,7 +246,9 @@ import Testing
     let read = Lock(0)
     for n in 0..<100 {
       store.read { store in
-        if (try? store.get(.state, key: key(n))) == value(n, bytes: 1_000) { read.withLock { $0 += 1 } }
+        if (try? store.get(.state, key: key(n))) == value(n, bytes: 1_000) {
+          read.withLock { $0 += 1 }
+        }
       }
     }
     var set = WriteSet()
