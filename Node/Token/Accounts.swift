@@ -228,7 +228,9 @@ struct Accounts {
   }
 
   mutating func forgetOldDays(_ tenant: TenantID) {
-    while byID[tenant]!.usage.count > Limits.usageDays + 1, let oldest = byID[tenant]!.usage.keys.min() {
+    while byID[tenant]!.usage.count > Limits.usageDays + 1,
+      let oldest = byID[tenant]!.usage.keys.min()
+    {
       byID[tenant]!.usage[oldest] = nil
     }
   }

@@ -101,7 +101,8 @@ package enum FlatJSON {
         let digit = Int64(c - 0x30)
         let (shifted, over) = value.multipliedReportingOverflow(by: 10)
         let (sum, overToo) =
-          negative ? shifted.subtractingReportingOverflow(digit) : shifted.addingReportingOverflow(digit)
+          negative
+          ? shifted.subtractingReportingOverflow(digit) : shifted.addingReportingOverflow(digit)
         if over || overToo { return nil }
         value = sum
       }
@@ -140,7 +141,8 @@ package enum FlatJSON {
       case 0x75:
         guard let first = unit() else { return nil }
         if (0xd800..<0xdc00).contains(first) {
-          guard take(0x5c), take(0x75), let second = unit(), (0xdc00..<0xe000).contains(second) else {
+          guard take(0x5c), take(0x75), let second = unit(), (0xdc00..<0xe000).contains(second)
+          else {
             return nil
           }
           return Unicode.Scalar(0x10000 + (first - 0xd800) << 10 + (second - 0xdc00))

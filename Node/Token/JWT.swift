@@ -37,7 +37,8 @@ public enum JWT {
     var payload = Array(#"{"iss":"\#(issuer)","sub":"\#(subject)","org":"#.utf8)
     payload += FlatJSON.quote(claims.org)
     payload += Array(
-      #","scope":"\#(claims.scopes.claim)","iat":\#(claims.issuedAt),"exp":\#(claims.expiresAt)}"#.utf8)
+      #","scope":"\#(claims.scopes.claim)","iat":\#(claims.issuedAt),"exp":\#(claims.expiresAt)}"#
+        .utf8)
     let input = Text.base64url(header) + "." + Text.base64url(payload)
     return input + "." + Text.base64url(signature(of: input, secret: keys.currentSecret))
   }

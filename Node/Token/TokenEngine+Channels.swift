@@ -149,8 +149,10 @@ extension TokenEngine {
     if grantee.id == account.record.id { throw Fault(.badRequest, "the channel is its own") }
     var change = Change(mutations: [])
     if let old = account.channels[id]?.grants[grantee.id] {
-      return .answer(.grant(GrantView(
-        channel: name.description, org: org, created: old.created, joined: old.joined)))
+      return .answer(
+        .grant(
+          GrantView(
+            channel: name.description, org: org, created: old.created, joined: old.joined)))
     }
     if let record = try registration(name, id, account, at: now) {
       change.mutations.append(.putChannel(account.record.id, record))

@@ -13,7 +13,9 @@ extension TokenEngine {
     _ caller: Caller, entropy: [UInt8], at now: Now
   ) throws(Fault) -> Decision {
     try require(.channels, caller)
-    guard let joiner = caller.principal else { throw Fault(.badRequest, "an operator joins nothing") }
+    guard let joiner = caller.principal else {
+      throw Fault(.badRequest, "an operator joins nothing")
+    }
     let (name, id) = try channelID(channel)
     guard keyPackage.count <= Limits.keyPackageBytes else {
       throw Fault(.tooLarge, "a key package has at most \(Limits.keyPackageBytes) bytes")
@@ -132,7 +134,8 @@ extension TokenEngine {
     _ id: String, _ caller: Caller, at now: Now
   ) throws(Fault) -> TokenReply {
     try require(.channels, caller)
-    guard let address = JoinText.read(id), let join = accounts[address.tenant]?.joins[address.record],
+    guard let address = JoinText.read(id),
+      let join = accounts[address.tenant]?.joins[address.record],
       caller.isAdmin || caller.principal?.tenant == join.joiner
     else { throw Fault(.notFound, "no such join request") }
     switch join.status {

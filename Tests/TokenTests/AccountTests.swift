@@ -75,7 +75,9 @@ import Testing
       bench.effects.contains {
         if case .keyEnded(let tenant, let record) = $0 {
           tenant == address.tenant && record == address.record
-        } else { false }
+        } else {
+          false
+        }
       })
     #expect(try bench.fault(second, .authenticate) == .keyRevoked)
     #expect(try bench.fault(token, .authenticate) == nil)
@@ -128,7 +130,8 @@ import Testing
       (.getChannel(name: name), "channels"), (.pending(channel: name), "channels"),
       (.createInvite(channel: name, maxUses: 1, ttlSeconds: 60), "invites"),
       (.listInvites(channel: ""), "invites"), (.listGrants(channel: name), "invites"),
-      (.issueToken(ttlSeconds: nil, scope: nil), "tokens"), (.usage(org: nil, from: nil, to: nil), "usage"),
+      (.issueToken(ttlSeconds: nil, scope: nil), "tokens"),
+      (.usage(org: nil, from: nil, to: nil), "usage"),
       (.listKeys(org: nil), "keys"),
       (.createKey(org: nil, label: "", scopes: [], ttlSeconds: nil), "keys"),
       (.endChannel(name: name), "channels"),
@@ -142,7 +145,8 @@ import Testing
       #expect(view.scopes.names == [scope])
       for (action, needed) in needs {
         let fault = try bench.fault(bench.bearer(text), action)
-        #expect((fault == nil) == (scope == needed), "\(scope): \(action) \(String(describing: fault))")
+        #expect(
+          (fault == nil) == (scope == needed), "\(scope): \(action) \(String(describing: fault))")
       }
       if scope == "channels" { _ = try bench.ask(acme, .registerChannel(name: name)) }
       #expect(
@@ -166,7 +170,8 @@ import Testing
     #expect(try bench.fault(usage, .usage(org: nil, from: nil, to: nil)) == nil)
     #expect(try bench.fault(all, .issueToken(ttlSeconds: nil, scope: nil)) == .forbidden)
     #expect(
-      try bench.fault(all, .createKey(org: nil, label: "", scopes: [], ttlSeconds: nil)) == .forbidden)
+      try bench.fault(all, .createKey(org: nil, label: "", scopes: [], ttlSeconds: nil))
+        == .forbidden)
     for (ttl, scope) in [(0, nil), (-5, nil), (2_592_001, nil), (60, "root"), (60, "usage,keys")]
       as [(Int64, String?)]
     {
@@ -193,7 +198,8 @@ import Testing
     #expect(try bench.fault(TokenBench.admin, .suspendTenant(org: "nobody")) == .notFound)
   }
 
-  @Test("A deleted tenant leaves nothing behind, and its keys stay dead when the name is taken again")
+  @Test(
+    "A deleted tenant leaves nothing behind, and its keys stay dead when the name is taken again")
   func delete() throws {
     var bench = TokenBench()
     let acme = try bench.tenant("acme")
@@ -220,7 +226,9 @@ import Testing
       #expect(try bench.fault(other, bench.join("acme/a/b", invite)) == .notFound)
       #expect(try bench.fault(other, .pending(channel: "acme/a/b")) == .forbidden)
     }
-    guard case .tenantCreated(let view, _, let key?) = try bench.admin(.createTenant(org: "acme", withKey: true))
+    guard
+      case .tenantCreated(let view, _, let key?) = try bench.admin(
+        .createTenant(org: "acme", withKey: true))
     else { throw TokenBench.Unexpected() }
     #expect(view.generation == 2 && view.keys == 1 && view.channels == 0)
     #expect(try bench.fault(acme, .authenticate) == .unauthorized)
@@ -243,14 +251,17 @@ import Testing
       var found: [String] = []
       var after = ""
       repeat {
-        guard case .tenants(let page, let next) = try bench.admin(.listTenants(after: after, limit: 10))
+        guard
+          case .tenants(let page, let next) = try bench.admin(.listTenants(after: after, limit: 10))
         else { throw TokenBench.Unexpected() }
         found += page.map(\.org)
         after = next
       } while !after.isEmpty
       #expect(found == names)
     }
-    for number in 0..<25 { _ = try bench.ask(owner, .registerChannel(name: "t07/n/c\(number + 100)")) }
+    for number in 0..<25 {
+      _ = try bench.ask(owner, .registerChannel(name: "t07/n/c\(number + 100)"))
+    }
     _ = try bench.admin(.grant(channel: "t07/n/c100", org: "t01"))
     for caller in [owner, TokenBench.admin] {
       for prefix in ["", "t07/n/c11"] {
@@ -280,7 +291,8 @@ import Testing
     bench.restart()
     _ = try bench.jwt(acme)
     #expect(try bench.fault(acme, .issueToken(ttlSeconds: nil, scope: nil)) == .quotaExceeded)
-    guard case .usage(_, let days) = try bench.ask(acme, .usage(org: nil, from: nil, to: nil)) else {
+    guard case .usage(_, let days) = try bench.ask(acme, .usage(org: nil, from: nil, to: nil))
+    else {
       throw TokenBench.Unexpected()
     }
     #expect(days.map(\.count.tokens) == [3])
@@ -307,7 +319,8 @@ import Testing
     bench.engine.receiveUsageAdded(tenant, day: day, messages: 1, bytes: 1)
     #expect(bench.engine.isOverQuota(tenant, wall: bench.now.wall))
     for action: TokenAction in [
-      .registerChannel(name: "acme/a/c"), .createInvite(channel: "acme/a/b", maxUses: 1, ttlSeconds: 9),
+      .registerChannel(name: "acme/a/c"),
+      .createInvite(channel: "acme/a/b", maxUses: 1, ttlSeconds: 9),
       bench.join("acme/a/b", invite), .issueToken(ttlSeconds: nil, scope: nil),
       .createKey(org: nil, label: "", scopes: [], ttlSeconds: nil),
     ] {

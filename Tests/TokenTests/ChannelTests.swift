@@ -13,7 +13,8 @@ import Testing
     var bench = TokenBench()
     let acme = try bench.tenant("acme")
     let bob = try bench.tenant("bob")
-    #expect(try bench.poll(acme, name).isEmpty, "an unregistered channel of one's own has no requests")
+    #expect(
+      try bench.poll(acme, name).isEmpty, "an unregistered channel of one's own has no requests")
     let invite = try bench.invite(acme, name)
     #expect(invite.hasPrefix("skt_inv_"))
     bench.effects = []
@@ -50,14 +51,18 @@ import Testing
   func names() throws {
     var bench = TokenBench()
     let acme = try bench.tenant("acme")
-    for good in [name, "acme/a/b/c/d", "acme/ü/x y", "acme/a/" + String(repeating: "x", count: 249)] {
+    for good in [
+      name, "acme/a/b/c/d", "acme/ü/x y", "acme/a/" + String(repeating: "x", count: 249),
+    ] {
       #expect(try bench.fault(acme, .registerChannel(name: good)) == nil, "\(good)")
-      guard case .channel(let view, false) = try bench.ask(acme, .registerChannel(name: good)) else {
+      guard case .channel(let view, false) = try bench.ask(acme, .registerChannel(name: good))
+      else {
         throw TokenBench.Unexpected()
       }
       #expect(view.name.utf8.elementsEqual(good.utf8))
     }
-    for bad in ["", "acme", "acme/a", "acme//b", "/a/b", "acme/a/", "Acme/a/b",
+    for bad in [
+      "", "acme", "acme/a", "acme//b", "/a/b", "acme/a/", "Acme/a/b",
       "acme/a/" + String(repeating: "x", count: 250),
     ] {
       #expect(try bench.fault(acme, .registerChannel(name: bad)) == .badChannelName, "\(bad)")
@@ -112,7 +117,9 @@ import Testing
     #expect(try bench.fault(bob, bench.join(name, revoked)) == .notFound)
   }
 
-  @Test("The last use of an invite is won once, however the writes go", arguments: 0..<40 as Range<UInt64>)
+  @Test(
+    "The last use of an invite is won once, however the writes go",
+    arguments: 0..<40 as Range<UInt64>)
   func races(seed: UInt64) throws {
     var bench = TokenBench()
     bench.random = SimRandom(seed: seed)
@@ -140,7 +147,10 @@ import Testing
     for token in asked {
       if case .success(let reply) = bench.replies[token], case .joinRequested(let id) = reply {
         let record = try #require(JoinText.read(id)).record
-        #expect(bench.disk[.tokens]!.keys.contains { $0.suffix(8).elementsEqual(bigEndianBytes(record.value)) })
+        #expect(
+          bench.disk[.tokens]!.keys.contains {
+            $0.suffix(8).elementsEqual(bigEndianBytes(record.value))
+          })
       }
     }
     bench.holdsWrites = false
@@ -196,7 +206,11 @@ import Testing
       case .failure(let fault)? = bench.replies[dead]
     else { throw TokenBench.Unexpected() }
     #expect(fault.code == .unauthorized)
-    #expect(!bench.disk[.tokens]!.keys.contains { $0.first == RowKind.channel && $0[1...].starts(with: bigEndianBytes(TenantID(org: "a").value)) })
+    #expect(
+      !bench.disk[.tokens]!.keys.contains {
+        $0.first == RowKind.channel
+          && $0[1...].starts(with: bigEndianBytes(TenantID(org: "a").value))
+      })
   }
 
   @Test("One request a poll, the least served first, leased in between")
@@ -237,7 +251,9 @@ import Testing
     #expect(try bench.welcome(acme, left).0 == .expired)
     bench.restart()
     #expect(try bench.welcome(acme, left).0 == .expired)
-    #expect(try bench.fault(acme, .putWelcome(request: left, welcome: [7])) == nil, "the owner's commit stands")
+    #expect(
+      try bench.fault(acme, .putWelcome(request: left, welcome: [7])) == nil,
+      "the owner's commit stands")
     #expect(try bench.welcome(acme, left) == (.completed, [7]))
     #expect(try bench.welcome(acme, kept).0 == .pending)
     bench.live(seconds: Limits.joinKeptSeconds + Limits.pendingExpirySeconds + 10)
@@ -267,7 +283,9 @@ import Testing
     #expect(try bench.fault(acme, .getWelcome(request: id)) == .notFound)
   }
 
-  @Test("Who may do what with a channel: its tenant, one that was granted it, one that lost it, a stranger")
+  @Test(
+    "Who may do what with a channel: its tenant, one that was granted it, one that lost it, a stranger"
+  )
   func matrix() throws {
     var bench = TokenBench()
     let own = try bench.tenant("acme")
@@ -325,7 +343,8 @@ import Testing
     #expect(try bench.fault(bob, .getChannel(name: name)) == nil)
     #expect(try bench.fault(TokenBench.admin, .grant(channel: name, org: "nobody")) == .notFound)
     #expect(try bench.fault(TokenBench.admin, .grant(channel: name, org: "acme")) == .badRequest)
-    #expect(try bench.fault(TokenBench.admin, .grant(channel: "nobody/a/b", org: "bob")) == .notFound)
+    #expect(
+      try bench.fault(TokenBench.admin, .grant(channel: "nobody/a/b", org: "bob")) == .notFound)
     _ = try bench.admin(.revokeGrant(channel: name, org: "bob"))
     #expect(try bench.fault(bob, .getChannel(name: name)) == .forbidden)
   }
@@ -342,7 +361,8 @@ import Testing
     #expect(try bench.fault(acme, bench.join(name, invite)) == nil)
   }
 
-  @Test("A random life of many tenants is the same after a restart", arguments: 0..<10 as Range<UInt64>)
+  @Test(
+    "A random life of many tenants is the same after a restart", arguments: 0..<10 as Range<UInt64>)
   func reload(seed: UInt64) throws {
     var bench = TokenBench()
     bench.random = SimRandom(seed: seed)
@@ -376,14 +396,17 @@ import Testing
     #expect(bench.engine.damagedRows == 0)
     #expect(try picture(&bench, ids) == before)
     // The two copies of a grant agree.
-    let copies = bench.disk[.tokens]!.keys.filter { $0.first == RowKind.grant }.map { $0.suffix(24) }
+    let copies = bench.disk[.tokens]!.keys.filter { $0.first == RowKind.grant }.map {
+      $0.suffix(24)
+    }
     #expect(Set(copies) == Set((bench.disk[.state] ?? [:]).keys.map { $0.suffix(24) }))
   }
 
   private func picture(_ bench: inout TokenBench, _ ids: [String]) throws -> [String] {
     var lines: [String] = []
     guard
-      case .channels(let channels, _) = try bench.admin(.listChannels(prefix: "", after: "", limit: 0))
+      case .channels(let channels, _) = try bench.admin(
+        .listChannels(prefix: "", after: "", limit: 0))
     else { throw TokenBench.Unexpected() }
     for channel in channels { lines.append("\(channel.name) \(channel.grants)") }
     for id in ids {
@@ -395,7 +418,8 @@ import Testing
     for number in 0..<4 {
       for channel in 0..<3 {
         guard
-          case .invites(let list) = try bench.admin(.listInvites(channel: "t\(number)/n/c\(channel)"))
+          case .invites(let list) = try bench.admin(
+            .listInvites(channel: "t\(number)/n/c\(channel)"))
         else { throw TokenBench.Unexpected() }
         lines += list.map { "\($0.id) \($0.uses) \($0.maxUses)" }
       }

@@ -93,7 +93,8 @@ import Testing
   func headers() {
     for bad in [
       #"{"alg":"none","typ":"JWT","kid":"k2"}"#, #"{"alg":"None","kid":"k2"}"#,
-      #"{"alg":"hs256","kid":"k2"}"#, #"{"alg":"HS384","kid":"k2"}"#, #"{"alg":"RS256","kid":"k2"}"#,
+      #"{"alg":"hs256","kid":"k2"}"#, #"{"alg":"HS384","kid":"k2"}"#,
+      #"{"alg":"RS256","kid":"k2"}"#,
       #"{"typ":"JWT","kid":"k2"}"#, #"{"alg":"HS256","typ":"JWT"}"#,
       #"{"alg":"HS256","kid":"k3"}"#, #"{"alg":"HS256","kid":""}"#, #"{"alg":"HS256","kid":2}"#,
       #"{"alg":"HS256","kid":"k2","crit":"exp"}"#, #"{"alg":"HS256","kid":"k2","typ":"JWE"}"#,
@@ -117,7 +118,9 @@ import Testing
       { $0["iat"] = "1800000100" }, { $0["nbf"] = "1" },
     ]
     for (index, change) in changes.enumerated() {
-      #expect(throws: Fault.self, "change \(index)") { try verify(forge(header, payload(change))).get() }
+      #expect(throws: Fault.self, "change \(index)") {
+        try verify(forge(header, payload(change))).get()
+      }
     }
   }
 
@@ -161,14 +164,16 @@ import Testing
   func flatJSON() {
     func parse(_ text: String) -> [String: FlatJSON.Value]? { FlatJSON.parse(Array(text.utf8)) }
     #expect(parse("{}") == [:])
-    #expect(parse(" {\t\"a\" : -1 ,\n\"b\":true,\"c\":null,\"d\":false } ")
-      == ["a": .integer(-1), "b": .boolean(true), "c": .null, "d": .boolean(false)])
+    #expect(
+      parse(" {\t\"a\" : -1 ,\n\"b\":true,\"c\":null,\"d\":false } ")
+        == ["a": .integer(-1), "b": .boolean(true), "c": .null, "d": .boolean(false)])
     #expect(parse(#"{"a":"x\n\"\\\/\u00e9\ud83d\ude00"}"#) == ["a": .string("x\n\"\\/é😀")])
     #expect(parse(#"{"a":9223372036854775807}"#) == ["a": .integer(.max)])
     #expect(parse(#"{"a":-9223372036854775808}"#) == ["a": .integer(.min)])
     for bad in [
       "", "{", "}", "{}{}", "[]", "1", "\"a\"", #"{"a"}"#, #"{"a":}"#, #"{"a":1,}"#, #"{,"a":1}"#,
-      #"{"a":1 "b":2}"#, #"{"a":1,"a":1}"#, #"{"a":01}"#, #"{"a":+1}"#, #"{"a":1.0}"#, #"{"a":1e3}"#,
+      #"{"a":1 "b":2}"#, #"{"a":1,"a":1}"#, #"{"a":01}"#, #"{"a":+1}"#, #"{"a":1.0}"#,
+      #"{"a":1e3}"#,
       #"{"a":-}"#, #"{"a":9223372036854775808}"#, #"{"a":-9223372036854775809}"#, #"{"a":tru}"#,
       #"{"a":TRUE}"#, #"{"a":NaN}"#, #"{"a":[1]}"#, #"{"a":{"b":1}}"#, #"{'a':1}"#, #"{a:1}"#,
       #"{"a":"\x"}"#, #"{"a":"\u12"}"#, #"{"a":"\ud800"}"#, #"{"a":"\udc00"}"#,
@@ -183,7 +188,9 @@ import Testing
   @Test("Random bytes do not trip the reader or the verifier")
   func mutations() {
     var random = SimRandom(seed: 7)
-    let seeds = [Array(JWT.sign(claims, with: keys).utf8), Array(header.utf8), Array(payload().utf8)]
+    let seeds = [
+      Array(JWT.sign(claims, with: keys).utf8), Array(header.utf8), Array(payload().utf8),
+    ]
     for _ in 0..<30_000 {
       var bytes = random.pick(seeds)
       for _ in 0..<random.within(1...4) {

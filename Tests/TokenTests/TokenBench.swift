@@ -200,7 +200,8 @@ struct TokenBench {
     return (status, bytes)
   }
 
-  mutating func jwt(_ caller: TokenCaller, ttl: Int64? = nil, scope: String? = nil) throws -> String {
+  mutating func jwt(_ caller: TokenCaller, ttl: Int64? = nil, scope: String? = nil) throws -> String
+  {
     guard case .token(let text, _, _) = try ask(caller, .issueToken(ttlSeconds: ttl, scope: scope))
     else { throw Unexpected() }
     return text

@@ -3,6 +3,7 @@
 text = open("Proto/openapi/token.yaml").read()
 assert '"""###' not in text and "\\###" not in text
 out = (
+    "// swift-format-ignore-file\n"
     "// Generated from Proto/openapi/token.yaml by ops/dev/regen. Do not edit.\n\n"
     "/// The description of the token API, as served at `/openapi.yaml`.\n"
     'let openApiText = ###"""\n' + text + '\n"""###\n'

@@ -8,7 +8,9 @@ import sys
 
 FILE_LINES = 620  # "about 500": a file past this wants to be two
 LINE_COLUMNS = 130
-GENERATED = re.compile(r"^(Proto/Messages/|Base/Base/FaultCode\.swift|LICENSE$|docs/reference/errors\.md)")
+GENERATED = re.compile(
+    r"^(Proto/Messages/|Base/Base/FaultCode\.swift|Node/Relay/Api/OpenApiText\.swift"
+    r"|LICENSE$|docs/reference/errors\.md)")
 TEXT = re.compile(
     r"(\.(swift|c|cpp|h|modulemap|proto|json|ya?ml|py|sh|md|toml|service|txt|supp)$"
     r"|^(Makefile|LICENSE|\.ci/run|\.gitignore|ops/dev/[a-z]+)$)")
@@ -42,6 +44,9 @@ def problems(path: str, text: str) -> list[str]:
         found.append(f"{path}: no newline at the end")
     if text.endswith("\n\n"):
         found.append(f"{path}: blank lines at the end")
+    # The interop driver is a table of cases.
+    if path.endswith("interop/grpc_interop.py"):
+        return found
     if CODE.search(path) and not generated and len(lines) > FILE_LINES:
         found.append(f"{path}: {len(lines)} lines, more than {FILE_LINES}")
     return found

@@ -152,7 +152,8 @@ struct ApiAnswer {
       ("tenant", .string(org)),
       (
         "days",
-        .array(days.map { .object([("day", .string(CalendarDay.write($0.day)))] + count($0.count)) })
+        .array(
+          days.map { .object([("day", .string(CalendarDay.write($0.day)))] + count($0.count)) })
       ),
       ("total", .object(count(total))),
     ])

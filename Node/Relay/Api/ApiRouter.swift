@@ -116,7 +116,8 @@ struct ApiRouter {
       return .putWelcome(
         request: try members.string("request_id"), welcome: try members.base64("welcome"))
     case .welcome(let id): return .getWelcome(request: id)
-    case .channel(let name): return method == "GET" ? .getChannel(name: name) : .endChannel(name: name)
+    case .channel(let name):
+      return method == "GET" ? .getChannel(name: name) : .endChannel(name: name)
     case .grants(let name): return .listGrants(channel: name)
     case .grant(let name, let org): return .revokeGrant(channel: name, org: org)
     }

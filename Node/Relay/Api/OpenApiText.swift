@@ -1,3 +1,4 @@
+// swift-format-ignore-file
 // Generated from Proto/openapi/token.yaml by ops/dev/regen. Do not edit.
 
 /// The description of the token API, as served at `/openapi.yaml`.
@@ -41,7 +42,7 @@ paths:
           description: The description of this API.
           content:
             application/yaml:
-              schema: {type: string}
+              schema: {type: object}
   /v1/account:
     get:
       operationId: getAccount
@@ -474,6 +475,8 @@ paths:
                 token: {type: string, description: The invite.}
                 key_package:
                   type: string
+                  maxLength: 87384
+                  pattern: "^AAEAB[Q-Za-f][A-Za-z0-9+/]{2}([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
                   description: Standard base64 with padding of an MLSMessage that holds a KeyPackage, at most 64 KiB.
                 identity: {type: string, description: At most 1024 bytes of UTF-8.}
       responses:
@@ -550,6 +553,8 @@ paths:
                 welcome:
                   type: string
                   minLength: 4
+                  maxLength: 699052
+                  pattern: "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
                   description: Standard base64 with padding of an MLSMessage that holds a Welcome, at most 512 KiB.
       responses:
         "200":

@@ -27,7 +27,8 @@ final class TokenApi {
       }
       guard route.methods.contains(request.method) else {
         var answer = ApiAnswer(
-          status: 405, code: "bad_request", "this path takes \(route.methods.joined(separator: ", "))")
+          status: 405, code: "bad_request",
+          "this path takes \(route.methods.joined(separator: ", "))")
         answer.headers.append(("allow", route.methods.joined(separator: ", ")))
         respond(answer, responder)
         return
