@@ -61,7 +61,6 @@ final class Subscription {
   /// Where paced delivery ends, and what the running interval still allows.
   var paceUntil: UInt64 = 0
   var paceLeft = 0
-  var paceTimer = false
   /// Read from the archive, not yet delivered.
   var buffer = Ring<Delivery>()
   var bufferBytes = 0

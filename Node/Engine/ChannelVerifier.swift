@@ -57,7 +57,9 @@ public struct ChannelVerifier: Sendable {
         body(sequence, message)
       }
     } catch {
-      findings.append(.damaged(first: RecordKey.parse(row.key)?.first ?? next, error))
+      let place = RecordKey.parse(row.key)?.first ?? next
+      findings.append(.damaged(first: place, error))
+      if first == 0 { first = place }
       lost = true
       previous = nil
       return findings

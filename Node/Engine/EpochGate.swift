@@ -32,7 +32,8 @@ struct EpochGate {
   /// By sequence.
   private var order = Ring<Place>()
   /// Generation, opener and floor before the first pending commit that changed them, by its sequence.
-  private var undo: [(sequence: UInt64, generation: UInt32, opener: HeadRow.Opener?, floor: UInt64)] = []
+  private var undo:
+    [(sequence: UInt64, generation: UInt32, opener: HeadRow.Opener?, floor: UInt64)] = []
 
   var count: Int { order.count }
 

@@ -14,7 +14,8 @@ extension NodeEngine {
       }
       return known
     }
-    precondition(Int(ref.id.slot) % shards == shard, "channel of slot \(ref.id.slot) in shard \(shard)")
+    precondition(
+      Int(ref.id.slot) % shards == shard, "channel of slot \(ref.id.slot) in shard \(shard)")
     let made = Channel(ref)
     channels[ref.id] = made
     made.indexInLoaded = loaded.count

@@ -61,7 +61,9 @@ extension NodeEngine {
 
   /// Lets paused sessions go on, once per call of an input that settled publishes.
   mutating func resumePaused() {
-    guard !pausedSessions.isEmpty, counters.pendingBytes <= settings.shardPendingBytes else { return }
+    guard !pausedSessions.isEmpty, counters.pendingBytes <= settings.shardPendingBytes else {
+      return
+    }
     // Paused for the whole shard: not before it is half empty.
     let room = counters.pendingBytes <= settings.shardPendingBytes / 2
     var kept: [Session] = []
@@ -81,7 +83,8 @@ extension NodeEngine {
     case .accepted(_, let duplicate): if duplicate { counters.duplicates += 1 }
     case .refused: counters.refused += 1
     }
-    guard item.publication.token != 0 || item.publication.mls == .commit, !item.session.closed else {
+    guard item.publication.token != 0 || item.publication.mls == .commit, !item.session.closed
+    else {
       return
     }
     effects.append(
@@ -122,7 +125,6 @@ extension NodeEngine {
       return
     }
     order(item, c, at: now)
-    resumePaused()
   }
 
   /// Whether a publish repeats one that is taken already (or may be): it gets that one's answer.
@@ -328,7 +330,6 @@ extension NodeEngine {
       } else {
         refuse(item, c, damaged ? Fault(.damaged) : Fault(.producerStale))
       }
-      resumePaused()
     case .producer(let c):
       c.lookups -= 1
       unblock(c, at: now) { engine, item in

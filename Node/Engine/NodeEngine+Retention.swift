@@ -122,7 +122,8 @@ extension NodeEngine {
     part.mark.oldest = trim.oldest
     part.mark.bytesKept -= min(part.mark.bytesKept, trim.bytes)
     let id = c.ref.id
-    set.deleteRange(.records, from: id.bytes + bigEndianBytes(UInt64(0)), to: RecordKey.key(id, trim.oldest))
+    set.deleteRange(
+      .records, from: id.bytes + bigEndianBytes(UInt64(0)), to: RecordKey.key(id, trim.oldest))
     for index in trim.slotIndexes { set.delete(.slots, key: SlotRow.key(c.slot, index)) }
     for (producer, first) in trim.producers {
       set.deleteRange(
@@ -169,7 +170,10 @@ extension NodeEngine {
     // What was taken before goes in first; what comes after waits.
     c.blocked = true
     c.deleteToken = token
-    c.trim = nil
+    if c.trim != nil {
+      c.trim = nil
+      c.retentionBusy = false
+    }
     for s in c.subscriptions { end(s.session, Fault(.notFound, "the channel was deleted")) }
     mark(c)
   }

@@ -372,8 +372,8 @@ extension NodeEngine {
     var expected = s.next
     let written = c.written.last
     var buffered = 0
-    var previous: RecordHash?
     for row in rows {
+      let before = (expected: expected, buffered: buffered, count: s.buffer.count)
       do throws(RecordError) {
         let header = try RecordReader.read(row, channel: c.ref.id) { sequence, m in
           guard sequence == expected, sequence <= written else { return }
@@ -385,12 +385,12 @@ extension NodeEngine {
               generation: m.generation, producer: m.producer, producerSequence: m.producerSequence,
               wall: .zero, hasSuffix: m.hasSuffix))
         }
-        if let previous, header.previous != previous { throw .malformed }
-        previous = RecordReader.hash(row)
         stampBuffered(s, header)
         if header.first > expected { break }
       } catch {
-        // What stands before it is good.
+        // What stands before it is good; nothing of it is, as when it does not follow the one before.
+        while s.buffer.count > before.count { _ = s.buffer.removeLast() }
+        (expected, buffered) = (before.expected, before.buffered)
         if expected == s.next { return damaged(s, at: RecordKey.parse(row.key)?.first ?? s.next) }
         break
       }

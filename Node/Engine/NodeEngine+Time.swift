@@ -18,12 +18,12 @@ extension NodeEngine {
         usage.forget(before: day == 0 ? 0 : day - 1)
       }
     }
-    resumePaused()
   }
 
   /// A session that took nothing for too long while something waited.
   private mutating func stall(_ s: Session, at now: Now) {
     s.stallTimer = false
+    while let first = s.waiting.first, first.state != .credit { s.waiting.removeFirst() }
     guard !s.closed, !s.waiting.isEmpty else { return }
     let due = s.quietSince + settings.stallTimeout
     if due <= now.monotonic {

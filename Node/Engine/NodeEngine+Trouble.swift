@@ -49,7 +49,6 @@ extension NodeEngine {
         }
       }
     }
-    resumePaused()
   }
 
   /// The oldest held publish of a channel may have waited long enough: then its stream ends.
@@ -77,7 +76,6 @@ extension NodeEngine {
       c.inHeld = false
       heldChannels.removeAll { $0 === c }
     }
-    resumePaused()
   }
 
   // MARK: failed writes
@@ -105,7 +103,8 @@ extension NodeEngine {
       write.set.forEach { op, table, key, _ in
         if table == .tokens, let row = UsageTable.key(of: key) { usage.touch(row) }
         // Heads are put anew and records go as a range.
-        guard op == 1, table == .slots || table == .state, key.first != StateKind.head || table == .slots
+        guard op == 1, table == .slots || table == .state,
+          key.first != StateKind.head || table == .slots
         else { return }
         undo.delete(table, key: [UInt8](key))
       }
@@ -116,7 +115,10 @@ extension NodeEngine {
         part.channel.partsInFlight -= 1
         if lost[ObjectIdentifier(part.channel)] == nil { affected.append(part.channel) }
         lost[ObjectIdentifier(part.channel), default: []] += part.items
-        if part.trim != nil { part.channel.retentionBusy = false }
+        if part.trim != nil {
+          part.channel.retentionBusy = false
+          part.channel.oldestRecord = nil
+        }
         if part.deletes { failDelete(part.channel, fault) }
       }
     }
@@ -142,7 +144,6 @@ extension NodeEngine {
     timers.set(
       now.monotonic + .milliseconds(Int64(Limits.writeRetryMilliseconds)), .retryWrites)
     for c in affected { drain(c, at: now) }
-    resumePaused()
   }
 
   private mutating func rollBack(_ c: Channel, _ items: [Item]) {
@@ -153,7 +154,11 @@ extension NodeEngine {
     c.pending.removeAll()
     c.last = c.written.last
     c.sealed = c.written
-    c.trim = nil
+    if c.trim != nil {
+      c.trim = nil
+      c.retentionBusy = false
+      c.oldestRecord = nil
+    }
     if c.sealed.last < c.sealed.oldest { c.oldestRecord = nil }
   }
 

@@ -10,6 +10,7 @@ extension NodeEngine {
     {
       writeNext(at: now)
     }
+    resumePaused()
     if !retentionTimer {
       retentionTimer = true
       timers.set(now.monotonic + settings.retentionInterval, .retention)
@@ -163,7 +164,8 @@ extension NodeEngine {
 
   /// Meters a message, and puts its commit row.
   private mutating func count(
-    _ item: Item, _ c: Channel, _ part: inout Part, charges: inout [UsageCharge], after charged: Int,
+    _ item: Item, _ c: Channel, _ part: inout Part, charges: inout [UsageCharge],
+    after charged: Int,
     into set: inout WriteSet
   ) {
     let p = item.publication
@@ -182,7 +184,8 @@ extension NodeEngine {
     let row = CommitRow(
       generation: generation, epoch: p.epoch, sequence: sequence, digest: p.digest, wall: part.wall)
     set.put(
-      .state, key: CommitRow.key(c.ref.id, generation: generation, epoch: p.epoch), value: row.value)
+      .state, key: CommitRow.key(c.ref.id, generation: generation, epoch: p.epoch), value: row.value
+    )
   }
 
   // MARK: results
@@ -219,7 +222,6 @@ extension NodeEngine {
       counters.bytes += UInt64(bytes)
       effects.append(.note(.accepted(messages: messages, bytes: bytes)))
     }
-    resumePaused()
   }
 
   mutating func mark(_ c: Channel) {

@@ -137,7 +137,9 @@ public struct NodeEngine {
     self.writer = writer
     self.settings = settings
     slotNext = [UInt64](repeating: 1, count: 1 << Limits.slotBits)
-    for head in slotHeads where Int(head.slot) < slotNext.count { slotNext[Int(head.slot)] = head.next }
+    for head in slotHeads where Int(head.slot) < slotNext.count {
+      slotNext[Int(head.slot)] = head.next
+    }
   }
 
   /// Moves the effects out. No copy when `into` is empty.

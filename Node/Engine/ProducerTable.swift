@@ -57,7 +57,9 @@ struct ProducerTable {
     producers[producer] = known
   }
 
-  mutating func take(_ producer: UInt64, _ p: UInt64, at sequence: UInt64, window: Int, written: UInt64) {
+  mutating func take(
+    _ producer: UInt64, _ p: UInt64, at sequence: UInt64, window: Int, written: UInt64
+  ) {
     clock += 1
     var known = producers.removeValue(forKey: producer) ?? Producer(last: 0, written: 0, used: 0)
     known.last = p

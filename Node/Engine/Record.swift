@@ -227,7 +227,8 @@ public enum RecordReader {
     }
     let frame = Bytes(count: length + RecordHeader.framePrefix) { out in
       out[0] = 0
-      out.storeBytes(of: UInt32(truncatingIfNeeded: length).bigEndian, toByteOffset: 1, as: UInt32.self)
+      out.storeBytes(
+        of: UInt32(truncatingIfNeeded: length).bigEndian, toByteOffset: 1, as: UInt32.self)
       if length > 0 {
         (out.baseAddress! + RecordHeader.framePrefix).copyMemory(
           from: b.baseAddress! + at + RecordHeader.messageHead, byteCount: length)

@@ -87,7 +87,9 @@ public struct HeadRow: Sendable, Equatable {
     public var run: UInt64
   }
 
-  public static func key(_ channel: ChannelID) -> [UInt8] { StateKind.prefix(StateKind.head, channel) }
+  public static func key(_ channel: ChannelID) -> [UInt8] {
+    StateKind.prefix(StateKind.head, channel)
+  }
 
   public var encoded: [UInt8] {
     var w = ByteWriter(capacity: HeadRow.size)
@@ -126,9 +128,11 @@ public struct HeadRow: Sendable, Equatable {
       row.commitFloor = try r.bigEndian()
       row.bytesKept = try r.bigEndian()
       row.bytesEver = try r.bigEndian()
-      guard r.atEnd, row.oldest >= 1, row.last < .max, row.oldest <= row.last + 1 else {
-        throw .malformed
-      }
+      // Counts that no channel reaches: taken for real, the next message would overflow them.
+      let bound: UInt64 = 1 << 62
+      guard r.atEnd, row.oldest >= 1, row.last < bound, row.oldest <= row.last + 1,
+        row.bytesKept < bound, row.bytesEver < bound
+      else { throw .malformed }
     }
     self = row
   }
@@ -214,7 +218,8 @@ public enum ProducerRow {
     var out: [UInt8] = []
     out.reserveCapacity(runs.count * 20)
     for run in runs {
-      out += bigEndianBytes(run.producerSequence) + bigEndianBytes(run.sequence)
+      out +=
+        bigEndianBytes(run.producerSequence) + bigEndianBytes(run.sequence)
         + bigEndianBytes(run.count)
     }
     return out
@@ -227,7 +232,8 @@ public enum ProducerRow {
       var runs: [ProducerRun] = []
       while !r.atEnd {
         let run = ProducerRun(
-          producerSequence: try r.bigEndian(), sequence: try r.bigEndian(), count: try r.bigEndian())
+          producerSequence: try r.bigEndian(), sequence: try r.bigEndian(), count: try r.bigEndian()
+        )
         guard run.count > 0, run.producerSequence <= .max - UInt64(run.count),
           run.sequence <= .max - UInt64(run.count)
         else { throw .malformed }

@@ -71,7 +71,8 @@ final class SimPublisher {
         Publication(
           frame: SimFrame.make(id: m.id, size: m.size), hasSuffix: true, type: 1,
           producer: producer, producerSequence: m.producerSequence,
-          durability: m.synced ? .synced : .written, token: m.id << 1 | (m.synced ? 1 : 0)), at: now)
+          durability: m.synced ? .synced : .written, token: m.id << 1 | (m.synced ? 1 : 0)), at: now
+      )
     }
   }
 
@@ -202,7 +203,8 @@ final class SimAgent {
       engine.receivePublish(
         stream.id, kind: .skytale, principal: principal, channel: ref,
         Publication(
-          frame: SimFrame.make(id: sent, size: 40), hasSuffix: true, type: 11, mls: .commit, epoch: e,
+          frame: SimFrame.make(id: sent, size: 40), hasSuffix: true, type: 11, mls: .commit,
+          epoch: e,
           digest: (sent, ~sent), token: sent << 1), at: now)
     }
   }

@@ -91,7 +91,9 @@ public final class SimDisk {
       case 2:
         if let before = tables[t].delete(key) { undo.append((table, key, before)) }
       default:
-        for row in tables[t].deleteRange(key, [UInt8](v)) { undo.append((table, row.key, row.value)) }
+        for row in tables[t].deleteRange(key, [UInt8](v)) {
+          undo.append((table, row.key, row.value))
+        }
       }
     }
     writes += 1
@@ -120,7 +122,9 @@ public final class SimDisk {
     unsynced.removeAll()
   }
 
-  public func get(_ table: Table, _ key: [UInt8]) -> [UInt8]? { tables[Int(table.rawValue)].get(key) }
+  public func get(_ table: Table, _ key: [UInt8]) -> [UInt8]? {
+    tables[Int(table.rawValue)].get(key)
+  }
 
   /// Every row whose key begins with `prefix`, in order.
   public func rows(_ table: Table, prefix: [UInt8] = []) -> [Row] {
@@ -184,7 +188,9 @@ public final class SimDisk {
           UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 2, as: UInt64.self))
         )
       }
-      if heads.last?.slot == slot { heads[heads.count - 1].next = index + 1 } else {
+      if heads.last?.slot == slot {
+        heads[heads.count - 1].next = index + 1
+      } else {
         heads.append((slot, index + 1))
       }
     }

@@ -170,7 +170,8 @@ final class SimModel {
   /// After a crash: what is on disk is what remains.
   func crashed(_ disk: SimDisk, power: Bool) {
     for c in channels where c.ref.archived {
-      let head = (try? HeadRow(decoding: disk.get(.state, HeadRow.key(c.ref.id)) ?? [])) ?? HeadRow()
+      let head =
+        (try? HeadRow(decoding: disk.get(.state, HeadRow.key(c.ref.id)) ?? [])) ?? HeadRow()
       if head.last < c.entries.count {
         if !power { fail("\(c.ref.name): a killed process lost written messages") }
         if head.last < c.synced {
@@ -210,7 +211,9 @@ final class SimModel {
     }
     var metered: (messages: UInt64, bytes: UInt64) = (0, 0)
     for row in disk.rows(.tokens, prefix: [UsageRow.kind]) where row.value.count == 24 {
-      metered.messages += row.value.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) }
+      metered.messages += row.value.withUnsafeBytes {
+        UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self))
+      }
       metered.bytes += row.value.withUnsafeBytes {
         UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
       }
@@ -230,7 +233,9 @@ final class SimModel {
   }
 
   private func compare(_ sequence: UInt64, _ m: RecordMessage, _ c: ChannelModel) {
-    guard sequence <= c.entries.count else { return fail("\(c.ref.name) \(sequence) came from nowhere") }
+    guard sequence <= c.entries.count else {
+      return fail("\(c.ref.name) \(sequence) came from nowhere")
+    }
     if c.entries[Int(sequence) - 1].hash != m.frame.withUnsafeBytes({ xxh64($0) }) {
       fail("\(c.ref.name) \(sequence): bytes on disk changed")
     }

@@ -169,7 +169,9 @@ final class SimNode {
       if let s = streams[id] { reply(s, .readEnded(ref)) }
     case .write(let ticket, let set, let synced):
       world.note(5, ticket &+ UInt64(set.bytes.count) << 20)
-      queue.append(Write(shard: shard, ticket: ticket, set: set, synced: synced, doomed: unreported[shard] > 0))
+      queue.append(
+        Write(shard: shard, ticket: ticket, set: set, synced: synced, doomed: unreported[shard] > 0)
+      )
       commit()
     case .load(let ref): load(ref, shard)
     case .read(let ticket, let ref, let from, let limit):
@@ -276,7 +278,8 @@ final class SimNode {
   // MARK: replies
 
   private func reply(_ s: SimStream, _ reply: SimReply) {
-    let at = max(s.downAt, world.clock.nanoseconds + Int64(world.random.within(world.config.latency)))
+    let at = max(
+      s.downAt, world.clock.nanoseconds + Int64(world.random.within(world.config.latency)))
     s.downAt = at
     world.clock.at(at) { if s.open { s.receive(s, reply) } }
   }
@@ -303,12 +306,14 @@ final class SimNode {
     s.outstanding += d.frame.count
     if s.outstanding > max(world.config.settings.creditBytes, d.frame.count) {
       // Each shard has a credit of its own.
-      if s.outstanding > (world.config.settings.creditBytes + world.config.maxFrame) * engines.count {
+      if s.outstanding > (world.config.settings.creditBytes + world.config.maxFrame) * engines.count
+      {
         world.model.fail("\(s.outstanding) bytes handed to a session beyond its credit")
       }
     }
     check(s, ref, d)
-    let at = max(s.downAt, world.clock.nanoseconds + Int64(world.random.within(world.config.latency)))
+    let at = max(
+      s.downAt, world.clock.nanoseconds + Int64(world.random.within(world.config.latency)))
     s.downAt = at
     let shard = self.shard(ref)
     world.clock.at(at) { [weak self] in
@@ -344,7 +349,8 @@ final class SimNode {
     }
     if cursor.next != 0 {
       if d.sequence < cursor.next {
-        world.model.fail("\(ref.name) \(d.sequence) delivered again or backwards, due \(cursor.next)")
+        world.model.fail(
+          "\(ref.name) \(d.sequence) delivered again or backwards, due \(cursor.next)")
       } else if let c = world.model[ref.id] {
         for skipped in cursor.next..<d.sequence {
           let id = c.entries[Int(skipped) - 1].id

@@ -156,7 +156,8 @@ public final class Simulation {
     for ref in refs {
       for _ in 0..<random.within(0...3) {
         publishers.append(
-          SimPublisher(self, ref, principal: principal(ref.org), messages: random.within(20...scale)))
+          SimPublisher(
+            self, ref, principal: principal(ref.org), messages: random.within(20...scale)))
       }
       for _ in 0..<random.within(1...2) {
         readers.append(SimReader(self, ref, principal: principal(ref.org), from: 1))
@@ -213,7 +214,9 @@ public final class Simulation {
   }
 
   /// Client to node, in order.
-  func send(_ s: SimStream, shardOf ref: ChannelRef, _ body: @escaping (inout NodeEngine, Now) -> Void) {
+  func send(
+    _ s: SimStream, shardOf ref: ChannelRef, _ body: @escaping (inout NodeEngine, Now) -> Void
+  ) {
     guard s.open, let node else { return }
     s.upAt = max(s.upAt, clock.nanoseconds + Int64(random.within(config.latency)))
     clock.at(s.upAt) { [weak node] in
@@ -324,7 +327,10 @@ public final class Simulation {
     while clock.nanoseconds < deadline, !broken() {
       clock.run(until: clock.nanoseconds + 2_000_000_000, stop: broken)
       if node != nil, publishers.allSatisfy(\.isDone), agents.allSatisfy(\.isDone),
-        readers.allSatisfy(\.isCaughtUp), node?.engines.allSatisfy({ $0.counters.pendingBytes == 0 && $0.counters.writesInFlight == 0 }) == true
+        readers.allSatisfy(\.isCaughtUp),
+        node?.engines.allSatisfy({
+          $0.counters.pendingBytes == 0 && $0.counters.writesInFlight == 0
+        }) == true
       {
         break
       }
@@ -340,7 +346,8 @@ public final class Simulation {
       if c.pendingBytes != 0 || c.heldMessages != 0 || c.writesInFlight != 0 {
         model.fail("at rest with \(c)")
       }
-      if c.tailBytes > config.settings.shardTailBytes + config.channels * config.settings.tailBytes {
+      if c.tailBytes > config.settings.shardTailBytes + config.channels * config.settings.tailBytes
+      {
         model.fail("tails hold \(c.tailBytes) bytes")
       }
     }
@@ -357,7 +364,9 @@ public final class Simulation {
 
   func ended(_ fault: Fault) {
     faults[fault.code, default: 0] += 1
-    if fault.code == .damaged || fault.code == .internal { model.fail("stream ended: \(fault.code)") }
+    if fault.code == .damaged || fault.code == .internal {
+      model.fail("stream ended: \(fault.code)")
+    }
   }
   func refused(_ fault: Fault) { faults[fault.code, default: 0] += 1 }
   func deleted(_ ref: ChannelRef, _ fault: Fault?) { note(7, ref.id.low) }

@@ -28,7 +28,8 @@ import TestKit
         plant = named
       default:
         stop(
-          "usage: simulate [--seed N] [--seeds M] [--seconds T | --minutes T] [--plant NAME] [--verbose] [--trace MESSAGE]")
+          "usage: simulate [--seed N] [--seeds M] [--seconds T | --minutes T] [--plant NAME] [--verbose] [--trace MESSAGE]"
+        )
       }
     }
     run(
