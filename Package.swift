@@ -29,7 +29,8 @@ func suite(
   _ name: String, _ needs: [Target.Dependency], excluding: [String] = []
 ) -> Target {
   .testTarget(
-    name: name, dependencies: needs, path: "Tests/\(name)", exclude: excluding, swiftSettings: common)
+    name: name, dependencies: needs, path: "Tests/\(name)", exclude: excluding,
+    swiftSettings: common)
 }
 
 /// Load programs and yardsticks in C: optimised in every build, they measure others.
@@ -62,7 +63,8 @@ let package = Package(
     .systemLibrary(
       name: "CDigest", path: "Clib/CDigest", providers: [.apt(["libxxhash-dev", "libisal-dev"])]),
     .systemLibrary(
-      name: "COpenSSL", path: "Clib/COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+      name: "COpenSSL", path: "Clib/COpenSSL", pkgConfig: "openssl",
+      providers: [.apt(["libssl-dev"])]),
     .systemLibrary(
       name: "CNghttp2", path: "Clib/CNghttp2", pkgConfig: "libnghttp2",
       providers: [.apt(["libnghttp2-dev"])]),
@@ -96,7 +98,8 @@ let package = Package(
     room(
       "Relay", "Node/Relay",
       [
-        "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop", "Tls",
+        "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
+        "Tls",
         "Http", "Grpc", "Engine", "Token",
       ]),
     program("posthoused", "Node/posthoused", ["Base", "Report", "Settings", "Relay"]),
@@ -112,23 +115,30 @@ let package = Package(
     // Tests: suites, and the programs that prove promises.
     adapter(
       "TestKit", "Tests/TestKit",
-      ["Base", "Digest", "Crypto", "Report", "Store", "Codec", "Messages", "Engine", "Token", "CSys"]),
+      [
+        "Base", "Digest", "Crypto", "Report", "Store", "Codec", "Messages", "Engine", "Token",
+        "CSys",
+      ]),
     suite("BaseTests", ["Base", "Digest", "Crypto", "Report", "Settings"]),
     suite(
       "ProtoTests", ["Base", "Codec", "Messages", "TestKit"], excluding: ["differential.py"]),
-    suite("TransportTests", ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
+    suite(
+      "TransportTests",
+      ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
     suite("StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit"]),
     suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
     suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),
     suite(
       "RelayTests",
       [
-        "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop", "Tls",
+        "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
+        "Tls",
         "Http", "Grpc", "Engine", "Token", "Relay", "TestKit",
       ]),
     suite("AdminTests", ["Base", "Report", "Settings", "Codec", "Messages", "Control", "TestKit"]),
     suite("HouseTests", ["Base"]),
-    program("simulate", "Tests/simulate", ["Base", "Digest", "Codec", "Engine", "Token", "TestKit"]),
+    program(
+      "simulate", "Tests/simulate", ["Base", "Digest", "Codec", "Engine", "Token", "TestKit"]),
     program("bench", "Tests/bench", ["Report"]),
     loader("loadgen", ["nghttp2"]),
     loader("limitgrpc", ["nghttp2"]),
@@ -139,7 +149,10 @@ let package = Package(
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc"]),
     program(
       "fuzz", "Tests/fuzz",
-      ["Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc", "Engine", "Token"]),
+      [
+        "Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc",
+        "Engine", "Token",
+      ]),
   ],
   swiftLanguageModes: [.v6],
   cLanguageStandard: .gnu11,

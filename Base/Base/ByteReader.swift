@@ -30,7 +30,8 @@ public struct ByteReader {
     return T(bigEndian: part.loadUnaligned(as: T.self))
   }
 
-  public mutating func littleEndian<T: FixedWidthInteger>(_: T.Type = T.self) throws(ReadError) -> T {
+  public mutating func littleEndian<T: FixedWidthInteger>(_: T.Type = T.self) throws(ReadError) -> T
+  {
     let part = try take(MemoryLayout<T>.size)
     return T(littleEndian: part.loadUnaligned(as: T.self))
   }

@@ -70,7 +70,8 @@ public struct ByteWriter: ~Copyable {
 
   /// Overwrites an integer written earlier, big-endian.
   public mutating func patch<T: FixedWidthInteger>(bigEndian value: T, at offset: Int) {
-    precondition(offset >= 0 && offset + MemoryLayout<T>.size <= count, "patch outside what is written")
+    precondition(
+      offset >= 0 && offset + MemoryLayout<T>.size <= count, "patch outside what is written")
     base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: T.self)
   }
 

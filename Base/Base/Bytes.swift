@@ -7,7 +7,9 @@ public struct Bytes: @unchecked Sendable {
   @usableFromInline let storage: Storage
 
   /// Allocates `count` bytes and lets `fill` write all of them.
-  @inlinable public init(count: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void) rethrows {
+  @inlinable public init(count: Int, _ fill: (UnsafeMutableRawBufferPointer) throws -> Void)
+    rethrows
+  {
     let made = Storage.create(minimumCapacity: count) { _ in count }
     storage = unsafeDowncast(made, to: Storage.self)
     try fill(UnsafeMutableRawBufferPointer(start: base, count: count))

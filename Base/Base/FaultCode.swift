@@ -1,4 +1,5 @@
 // Generated from Proto/errors.json by ops/dev/regen. Do not edit.
+// swift-format-ignore-file
 
 /// Every fault a user can see.
 public enum FaultCode: String, Sendable, CaseIterable {

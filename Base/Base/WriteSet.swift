@@ -23,7 +23,9 @@ public struct WriteSet: Sendable {
   public mutating func put(_ table: Table, key: [UInt8], value: [UInt8]) {
     key.withUnsafeBytes { k in value.withUnsafeBytes { v in operation(1, table, k, v) } }
   }
-  public mutating func put(_ table: Table, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+  public mutating func put(
+    _ table: Table, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer
+  ) {
     operation(1, table, key, value)
   }
   public mutating func delete(_ table: Table, key: [UInt8]) {

@@ -136,7 +136,8 @@ extension SettingSchema {
       "rate.polls", .integer(1...1_000_000), "\(Limits.pollsPerSecond)",
       "Polls (pending, welcome) per key and second; a budget of their own."),
     SettingKey(
-      "rate.polls_burst", .integer(1...1_000_000), "\(Limits.pollsBurst)", "Polls a key may save up."),
+      "rate.polls_burst", .integer(1...1_000_000), "\(Limits.pollsBurst)",
+      "Polls a key may save up."),
     SettingKey("rate.streams", .integer(1...1_000_000), "50", "Streams opened per key and second."),
     SettingKey(
       "rate.streams_burst", .integer(1...1_000_000), "500", "Stream opens a key may save up."),

@@ -1,5 +1,6 @@
 internal import Base
 internal import Glibc
+internal import Report
 
 /// The directory a store lives in, locked for one process: `db/` (RocksDB), the mark files, `LOCK`.
 final class DataDirectory: @unchecked Sendable {
@@ -42,7 +43,18 @@ final class DataDirectory: @unchecked Sendable {
     _ = pid.withUnsafeBytes { pwrite(lock, $0.baseAddress, $0.count, 0) }
   }
 
-  deinit { close(lock) }
+  deinit { release() }
+
+  private let released = Lock(false)
+
+  /// Frees the directory for another process.
+  func release() {
+    let first = released.withLock { was in
+      defer { was = true }
+      return !was
+    }
+    if first { close(lock) }
+  }
 
   private static func holder(_ fd: Int32) -> String {
     var text = [UInt8](repeating: 0, count: 16)

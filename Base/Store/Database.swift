@@ -69,7 +69,14 @@ final class Database: @unchecked Sendable {
     }
   }
 
-  deinit {
+  deinit { shut() }
+
+  private var isShut = false
+
+  /// Closes the database. Nothing may touch it afterwards.
+  func shut() {
+    if isShut { return }
+    isShut = true
     for family in families { rocksdb_column_family_handle_destroy(family) }
     rocksdb_close(handle)
   }

@@ -89,7 +89,7 @@ public final class Store: Sendable {
   }
 
   /// Finishes what was submitted and queued, flushes, syncs, and marks a clean end. The second call does
-  /// nothing. The directory is free again when the last reference to the store goes.
+  /// nothing. The directory is free again when this returns.
   public func close() throws(Fault) {
     let first = closed.withLock { was in
       defer { was = true }
@@ -99,6 +99,8 @@ public final class Store: Sendable {
     upkeepQueue.stop()
     readers.stop()
     try committer.stop()
+    database.shut()
+    directory.release()
   }
 
   deinit {

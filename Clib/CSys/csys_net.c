@@ -245,21 +245,42 @@ const char *sys_error_text(int positive) {
   return text ? text : "unknown error";
 }
 
-int sys_thread_start(sys_thread_main main, void *argument, const char *name, void **handle) {
+struct start {
+  sys_thread_main main;
+  void *argument;
+  char name[16];
+};
+static void *begin(void *raw) {
+  struct start s = *(struct start *)raw;
+  free(raw);
+  // Named from within: a detached thread may be gone when its maker gets round to it.
+  pthread_setname_np(pthread_self(), s.name);
+  // Signals belong to the thread that waits for them, never to a loop.
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, NULL);
+  return s.main(s.argument);
+}
+
+int sys_thread_start(sys_thread_main main, void *argument, const char *name) {
+  struct start *s = malloc(sizeof *s);
+  if (!s) return ENOMEM;
+  s->main = main;
+  s->argument = argument;
+  snprintf(s->name, sizeof s->name, "%s", name);
   pthread_attr_t attr;
   pthread_t thread;
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, 1 << 20);
-  int e = pthread_create(&thread, &attr, main, argument);
+  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  int e = pthread_create(&thread, &attr, begin, s);
   pthread_attr_destroy(&attr);
-  if (e) return e;
-  char cut[16];
-  snprintf(cut, sizeof cut, "%s", name);
-  pthread_setname_np(thread, cut);
-  *handle = (void *)thread;
+  if (e) {
+    free(s);
+    return e;
+  }
   return 0;
 }
-void sys_thread_join(void *handle) { pthread_join((pthread_t)handle, NULL); }
 uint64_t sys_thread_id(void) { return (uint64_t)pthread_self(); }
 
 struct gate {

@@ -270,7 +270,8 @@ final class AdminCalls: @unchecked Sendable {
   // MARK: long work
 
   func verify(
-    _ request: AdminVerifyChannelsRequest, _ send: @escaping @Sendable (AdminVerifyProgress) -> Bool,
+    _ request: AdminVerifyChannelsRequest,
+    _ send: @escaping @Sendable (AdminVerifyProgress) -> Bool,
     _ done: @escaping @Sendable (Fault?) -> Void
   ) {
     node.store.upkeep { store in

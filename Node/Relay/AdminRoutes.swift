@@ -7,7 +7,7 @@ import Messages
 
 /// Binds `posthouse.v1.AdminService` to a server.
 struct AdminRoutes {
-  let node: NodeHost
+  unowned let node: NodeHost
   let gate: StreamGate
 
   func register(on server: GrpcServer) {
@@ -26,29 +26,35 @@ struct AdminRoutes {
     }
     unary(
       server, AdminService.listChannels, AdminListChannelsRequest.self,
-      AdminListChannelsResponse.self) { calls.listChannels($0, $1, $2) }
+      AdminListChannelsResponse.self
+    ) { calls.listChannels($0, $1, $2) }
     unary(server, AdminService.getChannel, AdminChannelRequest.self, AdminChannel.self) {
       calls.getChannel($0, $1, $2)
     }
     unary(
       server, AdminService.deleteChannel, AdminDeleteChannelRequest.self,
-      AdminDeleteChannelResponse.self) { calls.deleteChannel($0, $1, $2) }
+      AdminDeleteChannelResponse.self
+    ) { calls.deleteChannel($0, $1, $2) }
     unary(
       server, AdminService.createAdminToken, AdminCreateAdminTokenRequest.self,
-      AdminCreateAdminTokenResponse.self) { request, _, reply in
-        reply(.success(calls.adminToken(request)))
-      }
+      AdminCreateAdminTokenResponse.self
+    ) { request, _, reply in
+      reply(.success(calls.adminToken(request)))
+    }
     unary(
       server, AdminService.rotateSigningKey, AdminRotateSigningKeyRequest.self,
-      AdminRotateSigningKeyResponse.self) { [node] _, _, reply in
-        reply(
-          Result { () throws(Fault) in
-            AdminRotateSigningKeyResponse(kid: try node.rotateSigningKey())
-          })
-      }
+      AdminRotateSigningKeyResponse.self
+    ) { [gate] _, _, reply in
+      reply(
+        Result { () throws(Fault) in
+          AdminRotateSigningKeyResponse(kid: try gate.node.rotateSigningKey())
+        })
+    }
     server.register(AdminService.verifyChannels) { call in
       guarded(call) {
-        ServerStreamCall<AdminVerifyChannelsRequest, AdminVerifyProgress> { calls.verify($0, $1, $2) }
+        ServerStreamCall<AdminVerifyChannelsRequest, AdminVerifyProgress> {
+          calls.verify($0, $1, $2)
+        }
       }
     }
     server.register(AdminService.createBackup) { call in
@@ -71,9 +77,10 @@ struct AdminRoutes {
 
   private func unary<Request: ProtoMessage, Response: ProtoMessage>(
     _ server: GrpcServer, _ method: MethodDescriptor, _: Request.Type, _: Response.Type,
-    _ serve: @escaping @Sendable (
-      Request, EventLoop, @escaping @Sendable (Result<Response, Fault>) -> Void
-    ) -> Void
+    _ serve:
+      @escaping @Sendable (
+        Request, EventLoop, @escaping @Sendable (Result<Response, Fault>) -> Void
+      ) -> Void
   ) {
     server.register(method) { call in
       guarded(call) {

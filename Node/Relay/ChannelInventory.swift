@@ -11,7 +11,9 @@ struct ChannelInventory {
   /// One channel as its rows describe it. nil: no such channel.
   func channel(_ name: String) throws(Fault) -> AdminChannel? {
     let id = ChannelID(family: .skytale, name: name)
-    guard try store.get(.state, key: StateKind.prefix(StateKind.name, id)) != nil else { return nil }
+    guard try store.get(.state, key: StateKind.prefix(StateKind.name, id)) != nil else {
+      return nil
+    }
     return try describe(id, name: name, family: .skytale)
   }
 
@@ -35,7 +37,9 @@ struct ChannelInventory {
   static func name(
     _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
   ) -> (ChannelID, String, Family)? {
-    guard key.count == 17, value.count > 1, let family = Family(rawValue: value[0]) else { return nil }
+    guard key.count == 17, value.count > 1, let family = Family(rawValue: value[0]) else {
+      return nil
+    }
     let id = ChannelID(
       high: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 1, as: UInt64.self)),
       low: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 9, as: UInt64.self)))

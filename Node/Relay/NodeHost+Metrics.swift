@@ -11,7 +11,9 @@ extension NodeHost {
     metrics.gauge("posthouse_ready", "1 when /readyz says yes") { [readiness] in
       readiness.reasons.isEmpty ? 1 : 0
     }
-    metrics.gauge("posthouse_info", "Version of the node", ["version": .init(PosthouseVersion.text)]) {
+    metrics.gauge(
+      "posthouse_info", "Version of the node", ["version": .init(PosthouseVersion.text)]
+    ) {
       1
     }
     metrics.counter("posthouse_log_lines_dropped_total", "Log lines that found the queue full") {
@@ -24,7 +26,8 @@ extension NodeHost {
 
   private func registerShardMetrics() {
     let facts = lastFacts
-    func counter(_ name: String, _ help: String, _ read: @escaping @Sendable (ShardCounters) -> Int) {
+    func counter(_ name: String, _ help: String, _ read: @escaping @Sendable (ShardCounters) -> Int)
+    {
       metrics.counter(name, help) { Double(read(facts.value.counts)) }
     }
     counter("posthouse_messages_published_total", "Messages ordered into channels") { $0.published }
@@ -52,9 +55,13 @@ extension NodeHost {
       $0.damaged
     }
     counter("posthouse_streams_opened_total", "Agent streams opened") { $0.streamsOpened }
-    counter("posthouse_streams_refused_total", "Agent streams refused at open") { $0.streamsRefused }
+    counter("posthouse_streams_refused_total", "Agent streams refused at open") {
+      $0.streamsRefused
+    }
     metrics.gauge("posthouse_sessions", "Agent streams open") { Double(facts.value.sessions) }
-    metrics.gauge("posthouse_channels_loaded", "Channels in memory") { Double(facts.value.channels) }
+    metrics.gauge("posthouse_channels_loaded", "Channels in memory") {
+      Double(facts.value.channels)
+    }
   }
 
   private func registerStoreMetrics() {

@@ -54,7 +54,8 @@ public final class NodeHost: @unchecked Sendable {
       try SigningKeys.loadOrCreate(
         path: settings.data + "/" + SigningKeys.fileName, now: startedWall))
     audit = try AuditLog(path: settings.data + "/audit.log") { sha256($0) }
-    shardCount = settings.loops > 0 ? settings.loops : max(1, ProcessInfo.processInfo.activeProcessorCount)
+    shardCount =
+      settings.loops > 0 ? settings.loops : max(1, ProcessInfo.processInfo.activeProcessorCount)
     do {
       loops = try (0..<shardCount).map { try EventLoop.start(index: $0) }
     } catch {
@@ -153,7 +154,8 @@ public final class NodeHost: @unchecked Sendable {
     loops[0].post { [self] in authority.rotateSigningKey(set) }
     audit.record(
       AuditEntry(
-        actor: "operator", action: "signing-key.rotate", subject: keys.current.kid, outcome: "done"))
+        actor: "operator", action: "signing-key.rotate", subject: keys.current.kid, outcome: "done")
+    )
     return keys.current.kid
   }
 
@@ -174,6 +176,8 @@ public final class NodeHost: @unchecked Sendable {
       log.error("closing the store", ["why": .of(error)])
     }
     audit.stop()
+    // The servers' methods hold the node.
+    listeners = Listeners()
     log.info("stopped")
     log.flush()
   }

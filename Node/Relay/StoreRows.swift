@@ -21,7 +21,9 @@ extension Store {
       guard let row = try lastRow(.slots, atOrBefore: SlotRow.key(slot, .max), prefix: 2) else {
         continue
       }
-      guard row.key.count == 10 else { throw Fault(.damaged, "a slot row of \(row.key.count) bytes") }
+      guard row.key.count == 10 else {
+        throw Fault(.damaged, "a slot row of \(row.key.count) bytes")
+      }
       let index = row.key.withUnsafeBytes {
         UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 2, as: UInt64.self))
       }

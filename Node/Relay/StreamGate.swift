@@ -8,7 +8,7 @@ import Token
 
 /// Decides whether a stream opens, and for whom.
 struct StreamGate {
-  let node: NodeHost
+  unowned let node: NodeHost
   /// True on the admin socket: whoever can open it is the operator.
   let trusted: Bool
 

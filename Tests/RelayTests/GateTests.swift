@@ -21,7 +21,8 @@ struct GateTests {
     #expect(bearer("Bearer " + String(repeating: "x", count: 9000)) == nil)
   }
 
-  @Test("A key may open its burst at once, then its rate, and a clock that stands still gives nothing")
+  @Test(
+    "A key may open its burst at once, then its rate, and a clock that stands still gives nothing")
   func budget() {
     var budget = StreamBudget(perSecond: 2, burst: 5)
     let key = RecordID(1)

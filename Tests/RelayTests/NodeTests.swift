@@ -20,7 +20,9 @@ struct NodeTests {
     init(_ data: String, _ more: [String] = []) throws {
       self.data = data
       let start = try NodeStart.read(
-        arguments: ["--data", data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--auth", "open"]
+        arguments: [
+          "--data", data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--auth", "open",
+        ]
           + more, environment: [:])
       guard case .run(let settings, _) = start else { throw Fault(.internal) }
       host = try NodeHost(settings: settings, log: .silent)
@@ -65,7 +67,9 @@ struct NodeTests {
     defer { node.host.drain() }
     let again = try publish(try node.link(), "acme/t/a", 41...60)
     #expect(again.map(\.sequence) == Array(41...60))
-    #expect(again.map(\.duplicate) == Array(repeating: true, count: 10) + Array(repeating: false, count: 10))
+    #expect(
+      again.map(\.duplicate) == Array(repeating: true, count: 10)
+        + Array(repeating: false, count: 10))
     var request = ReadRequest()
     request.channel = "acme/t/a"
     var read: [UInt64] = []
@@ -89,9 +93,11 @@ struct NodeTests {
   @Test("A stopped node's directory answers operators, and an empty one says so")
   func offline() throws {
     let folder = try TestFolder()
-    let node = try Running(folder.path)
-    _ = try publish(try node.link(), "acme/t/b", 1...3)
-    node.host.drain()
+    do {
+      let node = try Running(folder.path)
+      _ = try publish(try node.link(), "acme/t/b", 1...3)
+      node.host.drain()
+    }
     let offline = try OfflineNode(data: folder.path)
     defer { offline.close() }
     let client = try GrpcBlockingClient(.unix(path: offline.adminSocket))

@@ -57,7 +57,10 @@ import Testing
 
   @Test(
     "timeouts are read and written",
-    arguments: [("1S", 1_000_000_000), ("99999999n", 99_999_999), ("5m", 5_000_000), ("2H", 7_200_000_000_000)])
+    arguments: [
+      ("1S", 1_000_000_000), ("99999999n", 99_999_999), ("5m", 5_000_000),
+      ("2H", 7_200_000_000_000),
+    ])
   func timeouts(text: String, nanoseconds: Int64) {
     let read = Array(text.utf8).withUnsafeBytes { GrpcText.timeout($0) }
     #expect(read?.nanoseconds == nanoseconds)
@@ -66,7 +69,8 @@ import Testing
     #expect(again?.nanoseconds ?? 0 >= nanoseconds)
   }
 
-  @Test("malformed timeouts are refused", arguments: ["", "S", "1", "1x", "-1S", "123456789S", " 1S"])
+  @Test(
+    "malformed timeouts are refused", arguments: ["", "S", "1", "1x", "-1S", "123456789S", " 1S"])
   func badTimeouts(text: String) {
     #expect(Array(text.utf8).withUnsafeBytes { GrpcText.timeout($0) } == nil)
   }

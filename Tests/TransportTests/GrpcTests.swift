@@ -28,7 +28,9 @@ import Testing
     }
   }
 
-  @Test("unary calls answer, fail with a fault of the catalogue, and are refused") func unary() throws {
+  @Test("unary calls answer, fail with a fault of the catalogue, and are refused") func unary()
+    throws
+  {
     let (rig, client) = try start()
     defer { withExtendedLifetime(rig) {} }
     #expect(try client.unary("/t.T/Reverse", [1, 2, 3]) == [3, 2, 1])
@@ -179,7 +181,8 @@ import Testing
     #expect(poll { rig.server.sessionCount.load(ordering: .relaxed) == 0 })
   }
 
-  @Test("a quiet peer that answers pings is kept, one that does not is cut") func keepalive() throws {
+  @Test("a quiet peer that answers pings is kept, one that does not is cut") func keepalive() throws
+  {
     var settings = Http2Settings()
     settings.keepalive = .milliseconds(50)
     settings.keepaliveTimeout = .milliseconds(50)
@@ -219,7 +222,9 @@ import Testing
     watch.cancel()
   }
 
-  @Test("reflection names the files a symbol needs, and refuses who may not ask") func reflection() throws {
+  @Test("reflection names the files a symbol needs, and refuses who may not ask") func reflection()
+    throws
+  {
     let rig = try Rig()
     ReflectionServer(services: ["grpc.health.v1.Health"]).register(on: rig.server) {
       $0.metadata("x-admin") != nil

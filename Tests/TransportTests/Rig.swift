@@ -51,7 +51,9 @@ final class Rig: @unchecked Sendable {
   final class Echo: GrpcHandler {
     private let rig: Rig
     init(_ rig: Rig) { self.rig = rig }
-    func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) { call.send(framed(bytes)) }
+    func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+      call.send(framed(bytes))
+    }
     func receiveHalfClose(on call: GrpcCall) { call.finish(.ok, metadata: [("x-done", "yes")]) }
     func receiveClosed(on call: GrpcCall) { rig.note("closed \(call.closeReason)") }
   }

@@ -3,8 +3,8 @@ internal import Glibc
 internal import Grpc
 internal import Http
 internal import Loop
-internal import Tls
 import Testing
+internal import Tls
 
 @Suite("TLS", .timeLimit(.minutes(2))) struct TlsTests {
   /// A self-made certificate in a directory of its own.
@@ -21,13 +21,16 @@ import Testing
 
   private func directory() -> String { "/tmp/posthouse-tls-\(UInt32.random(in: 0 ... .max))" }
 
-  @Test("calls run over TLS, and a client that does not know the authority refuses") func calls() throws {
+  @Test("calls run over TLS, and a client that does not know the authority refuses") func calls()
+    throws
+  {
     let place = directory()
     defer { system("rm -rf \(place)") }
     let files = try certificate(place, "one")
     let rig = try Rig()
     let context = try TlsServerContext(files, protocols: [.h2])
-    let listener = try rig.server.listen(.tcp(host: "localhost", port: 0), tls: { context.makeWire() })
+    let listener = try rig.server.listen(
+      .tcp(host: "localhost", port: 0), tls: { context.makeWire() })
     let trust = try TlsClientContext(TlsTrust(authority: files.certificate), protocols: [.h2])
     let client = try GrpcBlockingClient(listener.endpoint, tls: { trust.makeWire(serverName: $0) })
     let body = [UInt8](repeating: 3, count: 300_000)
@@ -55,7 +58,8 @@ import Testing
     system("cp \(files.certificate) \(place)/old.pem")
     let rig = try Rig()
     let context = try TlsServerContext(files, protocols: [.h2])
-    let listener = try rig.server.listen(.tcp(host: "localhost", port: 0), tls: { context.makeWire() })
+    let listener = try rig.server.listen(
+      .tcp(host: "localhost", port: 0), tls: { context.makeWire() })
     func client(_ authority: String) throws -> GrpcBlockingClient {
       let trust = try TlsClientContext(TlsTrust(authority: authority), protocols: [.h2])
       return try GrpcBlockingClient(listener.endpoint, tls: { trust.makeWire(serverName: $0) })
@@ -66,7 +70,9 @@ import Testing
     try context.reload()
     #expect(try old.unary("/t.T/Reverse", [2]) == [2], "the open connection goes on")
     #expect(try client(files.certificate).unary("/t.T/Reverse", [3]) == [3])
-    #expect(throws: GrpcError.self) { _ = try client("\(place)/old.pem").unary("/t.T/Reverse", [4]) }
+    #expect(throws: GrpcError.self) {
+      _ = try client("\(place)/old.pem").unary("/t.T/Reverse", [4])
+    }
     system("echo broken > \(files.certificate)")
     #expect(throws: TlsError.self) { try context.reload() }
     _ = try certificate(place, "three")
@@ -83,7 +89,8 @@ import Testing
     let context = try TlsServerContext(
       TlsFiles(certificate: files.certificate, key: files.key, clientAuthority: mine.certificate),
       protocols: [.h2])
-    let listener = try rig.server.listen(.tcp(host: "localhost", port: 0), tls: { context.makeWire() })
+    let listener = try rig.server.listen(
+      .tcp(host: "localhost", port: 0), tls: { context.makeWire() })
     let known = try TlsClientContext(
       TlsTrust(authority: files.certificate, identity: mine), protocols: [.h2])
     let nobody = try TlsClientContext(TlsTrust(authority: files.certificate), protocols: [.h2])

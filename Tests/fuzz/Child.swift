@@ -11,7 +11,9 @@ enum Child {
 
   enum Exit { static let finding: Int32 = 3, memory: Int32 = 4 }
 
-  static func run(_ options: Options, _ type: any FuzzTarget.Type) -> Int32 { inputs(options, type) }
+  static func run(_ options: Options, _ type: any FuzzTarget.Type) -> Int32 {
+    inputs(options, type)
+  }
 
   private static func inputs<T: FuzzTarget>(_ options: Options, _ type: T.Type) -> Int32 {
     guard let progress = Progress(Progress.descriptor) else {
@@ -55,7 +57,8 @@ enum Child {
   /// Input `number`: made from seed, decoder and number alone.
   @inline(__always)
   private static func one<T: FuzzTarget>(
-    _ target: inout T, _ mutator: inout Mutator, _ fence: FencedBuffer, _ seeds: Int, _ seed: UInt64,
+    _ target: inout T, _ mutator: inout Mutator, _ fence: FencedBuffer, _ seeds: Int,
+    _ seed: UInt64,
     _ number: UInt64, show: Bool = false
   ) throws(Finding) -> Bool {
     var random = FuzzRandom(seed: seed, decoder: T.name, number: number)

@@ -8,14 +8,17 @@ struct DeframerTarget: FuzzTarget {
   static let wantedShare = 100_000
   private static let limit = 4096
   let corpus: [[UInt8]]
-  let words: [[UInt8]] = [[0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 9], [1, 0, 0, 0, 0], [0, 0, 0, 0x10, 0]]
+  let words: [[UInt8]] = [
+    [0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 9], [1, 0, 0, 0, 0], [0, 0, 0, 0x10, 0],
+  ]
 
   init() {
     func frame(_ n: Int) -> [UInt8] {
       [0] + bigEndianBytes(UInt32(n)) + (0..<n).map { UInt8(truncatingIfNeeded: $0) }
     }
     corpus = [
-      frame(0), frame(1) + frame(0) + frame(2), frame(40) + frame(3), frame(300), frame(7) + frame(200) + frame(7),
+      frame(0), frame(1) + frame(0) + frame(2), frame(40) + frame(3), frame(300),
+      frame(7) + frame(200) + frame(7),
       frame(DeframerTarget.limit), (0..<20).flatMap { frame($0) },
     ]
   }
@@ -47,8 +50,10 @@ struct DeframerTarget: FuzzTarget {
         try take(&other, part, &pieces)
       }
     }
-    try check(whole == pieces, "cut in pieces: \(pieces.messages.count) messages, \(pieces.end); whole: "
-      + "\(whole.messages.count), \(whole.end)")
+    try check(
+      whole == pieces,
+      "cut in pieces: \(pieces.messages.count) messages, \(pieces.end); whole: "
+        + "\(whole.messages.count), \(whole.end)")
     return !whole.messages.isEmpty
   }
 

@@ -10,7 +10,8 @@ struct FencedBuffer {
   init(size: Int) {
     self.size = (size + FencedBuffer.page - 1) / FencedBuffer.page * FencedBuffer.page
     let whole = mmap(
-      nil, self.size + 2 * FencedBuffer.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+      nil, self.size + 2 * FencedBuffer.page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+      -1, 0)
     guard let whole, whole != MAP_FAILED else { fatalError("no memory for the input") }
     inside = whole + FencedBuffer.page
     guard mprotect(whole, FencedBuffer.page, PROT_NONE) == 0,

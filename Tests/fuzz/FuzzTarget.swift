@@ -36,7 +36,7 @@ var fuzzTargets: [any FuzzTarget.Type] {
     ProtobufTarget.self, SlimTarget.self, FrameTarget.self, DeframerTarget.self, Http1Target.self,
     HttpTextTarget.self, JWTTarget.self, SignedJWTTarget.self, FlatJSONTarget.self,
     CredentialTarget.self, MLSTarget.self, TomlTarget.self, RecordTarget.self, StateRowTarget.self,
-    TokenRowTarget.self, HeadMarkTarget.self, TextTarget.self,
+    EngineTarget.self, TokenRowTarget.self, HeadMarkTarget.self, TextTarget.self,
   ]
 }
 

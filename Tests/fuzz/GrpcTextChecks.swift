@@ -10,5 +10,7 @@ enum GrpcTextChecks {
   }
 
   /// In nanoseconds.
-  static func timeout(_ bytes: UnsafeRawBufferPointer) -> Int64? { GrpcText.timeout(bytes)?.nanoseconds }
+  static func timeout(_ bytes: UnsafeRawBufferPointer) -> Int64? {
+    GrpcText.timeout(bytes)?.nanoseconds
+  }
 }

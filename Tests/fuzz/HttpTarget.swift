@@ -22,9 +22,12 @@ struct Http1Target: FuzzTarget {
       + String(repeating: "c", count: 300) + "\r\n\r\n",
   ].map { Array($0.utf8) }
   let words: [[UInt8]] = [
-    "\r\n", "\r\n\r\n", "\n", "\r", "\r\n ", ": ", "Host: a\r\n", "Content-Length: 3\r\n", "Content-Length: 4\r\n",
-    "Transfer-Encoding: chunked\r\n", "chunked", "Expect: 100-continue\r\n", "Connection: close\r\n",
-    "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "0\r\n\r\n", "ffffffff\r\n", "7fffffff", "100000\r\n", ";", "http://",
+    "\r\n", "\r\n\r\n", "\n", "\r", "\r\n ", ": ", "Host: a\r\n", "Content-Length: 3\r\n",
+    "Content-Length: 4\r\n",
+    "Transfer-Encoding: chunked\r\n", "chunked", "Expect: 100-continue\r\n",
+    "Connection: close\r\n",
+    "HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "0\r\n\r\n", "ffffffff\r\n", "7fffffff", "100000\r\n", ";",
+    "http://",
     "18446744073709551616", "9223372036854775807", "1048577", "%00", "\u{0}", "\u{7f}", "é",
   ].map { Array($0.utf8) }
 
@@ -80,14 +83,17 @@ struct Http1Target: FuzzTarget {
         try check(before > input.count, "a request out of nothing")
         try check(request.body.count <= bounds.bodyBytes, "a body of \(request.body.count) bytes")
         try check(request.fields.count <= bounds.fields, "\(request.fields.count) fields")
-        try check(request.target.hasPrefix("/") || request.target == "*", "target \(request.target)")
+        try check(
+          request.target.hasPrefix("/") || request.target == "*", "target \(request.target)")
         let names = request.fields.map(\.name)
         try check(names.count { $0 == "host" } <= 1, "two hosts")
         try check(
-          !(names.contains("content-length") && names.contains("transfer-encoding")), "two framings")
+          !(names.contains("content-length") && names.contains("transfer-encoding")), "two framings"
+        )
         for field in request.fields {
           try check(
-            !field.name.isEmpty && field.value.utf8.allSatisfy { $0 >= 0x20 || $0 == 9 }, "field \(field)")
+            !field.name.isEmpty && field.value.utf8.allSatisfy { $0 >= 0x20 || $0 == 9 },
+            "field \(field)")
         }
         result.requests.append(request)
         if input.isEmpty { return }
@@ -105,10 +111,13 @@ struct HttpTextTarget: FuzzTarget {
   static let name = "http-text"
   static let wantedShare = 50_000
   let corpus: [[UInt8]] = [
-    "a=1&b=two+words&c=%C3%A9%20x", "channel=org%2Fns%2Fc1&after=&limit=100", "no such channel", "a%20b%25",
+    "a=1&b=two+words&c=%C3%A9%20x", "channel=org%2Fns%2Fc1&after=&limit=100", "no such channel",
+    "a%20b%25",
     "100m", "99999999H", "5S", "1n", "%F0%9F%99%82", "plain",
   ].map { Array($0.utf8) }
-  let words: [[UInt8]] = ["%", "%2", "%zz", "%00", "%FF", "&", "=", "+", "99999999", "H"].map { Array($0.utf8) }
+  let words: [[UInt8]] = ["%", "%2", "%zz", "%00", "%FF", "&", "=", "+", "99999999", "H"].map {
+    Array($0.utf8)
+  }
 
   init() {}
 
@@ -117,7 +126,8 @@ struct HttpTextTarget: FuzzTarget {
   ) throws(Finding) -> Bool {
     let text = String(decoding: input, as: UTF8.self)
     try check(
-      GrpcTextChecks.percentSurvives(text), "a status message does not survive its percent encoding")
+      GrpcTextChecks.percentSurvives(text), "a status message does not survive its percent encoding"
+    )
     if let seconds = GrpcTextChecks.timeout(input) {
       try check(seconds >= 0, "a timeout before now")
     }

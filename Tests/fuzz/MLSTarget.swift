@@ -7,7 +7,8 @@ struct MLSTarget: FuzzTarget {
   static let wantedShare = 50_000
   let corpus: [[UInt8]]
   let words: [[UInt8]] = [
-    [0, 1, 0, 1], [0, 1, 0, 2], [0, 1, 0, 3], [0x40, 0x40], [0x80, 0, 0x40, 0], [0xbf, 0xff, 0xff, 0xff], [0xc0],
+    [0, 1, 0, 1], [0, 1, 0, 2], [0, 1, 0, 3], [0x40, 0x40], [0x80, 0, 0x40, 0],
+    [0xbf, 0xff, 0xff, 0xff], [0xc0],
   ]
 
   init() {
@@ -17,15 +18,19 @@ struct MLSTarget: FuzzTarget {
       let epoch = bigEndianBytes(UInt64(length) << 40)
       for sender in 1...4 as ClosedRange<UInt8> {
         let index: [UInt8] = sender <= 2 ? [0, 0, 0, 9] : []
-        made.append([0, 1, 0, 1] + group + epoch + [sender] + index + [2, 0xaa, 0xbb, sender % 3 + 1, 1, 2])
+        made.append(
+          [0, 1, 0, 1] + group + epoch + [sender] + index + [2, 0xaa, 0xbb, sender % 3 + 1, 1, 2])
       }
       for content in 1...3 as ClosedRange<UInt8> {
         made.append(
-          [0, 1, 0, 2] + group + epoch + [content] + MLSTarget.vector([1]) + MLSTarget.vector([2, 3])
+          [0, 1, 0, 2] + group + epoch + [content] + MLSTarget.vector([1])
+            + MLSTarget.vector([2, 3])
             + MLSTarget.vector([UInt8](repeating: 9, count: 90)))
       }
     }
-    for format in 3...5 as ClosedRange<UInt8> { made.append([0, 1, 0, format, 0, 1, 0x20, 9, 9, 9]) }
+    for format in 3...5 as ClosedRange<UInt8> {
+      made.append([0, 1, 0, format, 0, 1, 0x20, 9, 9, 9])
+    }
     // The padded form: mask, length XOR mask, message, fill.
     for message in made.filter({ $0[3] == 2 }) {
       let mask: UInt32 = 0x1234_5678
@@ -50,7 +55,8 @@ struct MLSTarget: FuzzTarget {
     let group = header.groupID
     try check(group.lowerBound >= 0 && group.upperBound <= input.count, "group id at \(group)")
     try check(
-      header.content != .none && (1...5).contains(header.wireFormat) && header.sender <= 4, "\(header)")
+      header.content != .none && (1...5).contains(header.wireFormat) && header.sender <= 4,
+      "\(header)")
     try check((header.sender == 0) == (header.wireFormat != 1), "sender \(header.sender)")
     // What the relay appends changes nothing.
     let longer = Array(input) + [UInt8](repeating: 0, count: 8)

@@ -26,7 +26,9 @@ struct Mutator {
   }
 
   private mutating func load(_ seed: [UInt8]) {
-    seed.withUnsafeBytes { if let from = $0.baseAddress { base.copyMemory(from: from, byteCount: $0.count) } }
+    seed.withUnsafeBytes {
+      if let from = $0.baseAddress { base.copyMemory(from: from, byteCount: $0.count) }
+    }
     count = seed.count
   }
 
@@ -65,7 +67,8 @@ struct Mutator {
     let big = random.oneIn(2)
     for i in 0..<size {
       let shift = UInt64(8 * (big ? size - 1 - i : i))
-      base.storeBytes(of: UInt8(truncatingIfNeeded: value >> shift), toByteOffset: at + i, as: UInt8.self)
+      base.storeBytes(
+        of: UInt8(truncatingIfNeeded: value >> shift), toByteOffset: at + i, as: UInt8.self)
     }
   }
 
@@ -81,7 +84,8 @@ struct Mutator {
     value = value &+ UInt64(bitPattern: Int64(random.below(17) - 8))
     for i in 0..<size {
       let shift = UInt64(8 * (big ? size - 1 - i : i))
-      base.storeBytes(of: UInt8(truncatingIfNeeded: value >> shift), toByteOffset: at + i, as: UInt8.self)
+      base.storeBytes(
+        of: UInt8(truncatingIfNeeded: value >> shift), toByteOffset: at + i, as: UInt8.self)
     }
   }
 
@@ -183,11 +187,13 @@ struct Mutator {
   }
 
   private static let oddBytes: [UInt8] = [
-    0, 1, 0x7f, 0x80, 0xff, 0xfe, 0xc0, 0x40, 0x3f, 0x0a, 0x0d, 0x20, 0x22, 0x2e, 0x30, 0x39, 0x5c, 0x7b,
+    0, 1, 0x7f, 0x80, 0xff, 0xfe, 0xc0, 0x40, 0x3f, 0x0a, 0x0d, 0x20, 0x22, 0x2e, 0x30, 0x39, 0x5c,
+    0x7b,
     0xed, 0xf4,
   ]
   private static let oddIntegers: [UInt64] = [
-    0, 1, 2, 7, 8, 0x10, 0x3f, 0x40, 0x7f, 0x80, 0xff, 0x100, 0x3fff, 0x4000, 0x7fff, 0x8000, 0xffff,
+    0, 1, 2, 7, 8, 0x10, 0x3f, 0x40, 0x7f, 0x80, 0xff, 0x100, 0x3fff, 0x4000, 0x7fff, 0x8000,
+    0xffff,
     0x1_0000, 0x3f_ffff, 0x40_0000, 0x40_0001, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0x1_0000_0000,
     0x7fff_ffff_ffff_fffe, 0x7fff_ffff_ffff_ffff, 0x8000_0000_0000_0000, 0xffff_ffff_ffff_fffe,
     0xffff_ffff_ffff_ffff,

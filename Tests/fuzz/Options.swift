@@ -38,7 +38,9 @@ struct Options {
   /// nil when it is not understood.
   init?(_ arguments: [String]) {
     var rest = arguments.dropFirst()
-    func number(_ text: String?) -> UInt64? { text.flatMap { UInt64($0.filter { $0 != "_" && $0 != "," }) } }
+    func number(_ text: String?) -> UInt64? {
+      text.flatMap { UInt64($0.filter { $0 != "_" && $0 != "," }) }
+    }
     while let name = rest.popFirst() {
       switch name {
       case "--help", "-h": showHelp = true

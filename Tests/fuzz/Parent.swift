@@ -55,7 +55,8 @@ final class Parent {
     posix_spawn_file_actions_adddup2(&actions, log, 2)
     posix_spawn_file_actions_adddup2(&actions, page, Progress.descriptor)
     let arguments = [
-      "fuzz", "--child", "--decoder", type.name, "--count", "\(options.count)", "--seed", "\(options.seed)",
+      "fuzz", "--child", "--decoder", type.name, "--count", "\(options.count)", "--seed",
+      "\(options.seed)",
       "--seconds", "\(options.seconds)",
     ]
     var argv = arguments.map { strdup($0) } + [nil]
@@ -148,7 +149,9 @@ final class Parent {
     for child in running {
       let done = child.progress[.done]
       let speed = UInt64(Double(done) / max(now - child.began, 0.001))
-      print("     \(child.type.name): \(grouped(done)) of \(grouped(options.count)), \(grouped(speed))/s")
+      print(
+        "     \(child.type.name): \(grouped(done)) of \(grouped(options.count)), \(grouped(speed))/s"
+      )
     }
     fflush(nil)
   }

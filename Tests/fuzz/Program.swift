@@ -18,7 +18,9 @@ import Glibc
       return 0
     }
     guard let targets = options.targets else {
-      Child.say("no decoder \(options.decoder); there are: " + fuzzTargets.map { $0.name }.joined(separator: " "))
+      Child.say(
+        "no decoder \(options.decoder); there are: "
+          + fuzzTargets.map { $0.name }.joined(separator: " "))
       return 2
     }
     #if LIBFUZZER
@@ -40,10 +42,13 @@ import Glibc
   /// Planted faults: each must have been noticed as what it is.
   private static func judge(_ verdicts: [Parent.Verdict]) -> Int32 {
     let signs = [
-      "planted-trap": "DIED of signal", "planted-overread": "DIED of signal 11", "planted-hang": "HANG",
+      "planted-trap": "DIED of signal", "planted-overread": "DIED of signal 11",
+      "planted-hang": "HANG",
       "planted-memory": "DIED of signal", "planted-wrong": "WRONG",
     ]
-    let missed = verdicts.filter { v in v.passed || !(signs[v.name].map { v.line.contains($0) } ?? false) }
+    let missed = verdicts.filter { v in
+      v.passed || !(signs[v.name].map { v.line.contains($0) } ?? false)
+    }
     print(
       missed.isEmpty
         ? "PASS: all \(verdicts.count) planted faults were noticed"

@@ -17,7 +17,8 @@ struct ProtobufTarget: FuzzTarget {
     for type in DescriptorSet.messages {
       for _ in 0..<ProtobufTarget.seedsPerType {
         let bytes = schema.message(type.fullName, depth: 0, &random)
-        precondition((try? type.init(decoding: bytes)) != nil, "\(type.fullName) refuses a valid message")
+        precondition(
+          (try? type.init(decoding: bytes)) != nil, "\(type.fullName) refuses a valid message")
         made.append(bytes)
       }
     }
@@ -111,7 +112,9 @@ struct SchemaModel {
   // MARK: random messages
 
   func message(_ name: String, depth: Int, _ random: inout FuzzRandom) -> [UInt8] {
-    guard let fields = messages[name] else { preconditionFailure("no message \(name) in the schema") }
+    guard let fields = messages[name] else {
+      preconditionFailure("no message \(name) in the schema")
+    }
     var out: [UInt8] = []
     for field in fields where random.below(10) < (depth == 0 ? 8 : 5) {
       let times = field.label == 3 ? 1 + random.below(3) : 1
@@ -135,7 +138,8 @@ struct SchemaModel {
       if depth >= 4 { return [] }
       body = message(field.typeName, depth: depth + 1, &random)
     default:
-      return varint(UInt64(field.number << 3 | Self.wireType(field.type))) + scalar(field.type, &random)
+      return varint(UInt64(field.number << 3 | Self.wireType(field.type)))
+        + scalar(field.type, &random)
     }
     return varint(UInt64(field.number << 3 | 2)) + varint(UInt64(body.count)) + body
   }

@@ -7,14 +7,17 @@ import Engine
 struct RecordTarget: FuzzTarget {
   static let name = "record"
   static let wantedShare = 10_000
-  private static let channel = ChannelID(high: 0x0123_4567_89ab_cdef, low: 0xfedc_ba98_7654_3210)
+  static let channel = ChannelID(high: 0x0123_4567_89ab_cdef, low: 0xfedc_ba98_7654_3210)
   let corpus: [[UInt8]]
   private let ours: Set<[UInt8]>
 
   init() {
     var made: [[UInt8]] = []
-    for (first, frames) in [(1, [0]), (1, [40]), (7, [10, 0, 3]), (100, [200, 1, 1, 60]), (1 << 40, [1, 2])] {
-      var out: [UInt8] = [1, 0] + bigEndianBytes(UInt64(first)) + bigEndianBytes(UInt32(frames.count))
+    for (first, frames) in [
+      (1, [0]), (1, [40]), (7, [10, 0, 3]), (100, [200, 1, 1, 60]), (1 << 40, [1, 2]),
+    ] {
+      var out: [UInt8] =
+        [1, 0] + bigEndianBytes(UInt64(first)) + bigEndianBytes(UInt32(frames.count))
       out += bigEndianBytes(UInt64(3)) + bigEndianBytes(UInt64(9)) + bigEndianBytes(Int64(1) << 60)
       out += bigEndianBytes(UInt64(11)) + bigEndianBytes(UInt64(12))
       for (i, count) in frames.enumerated() {
@@ -33,7 +36,7 @@ struct RecordTarget: FuzzTarget {
   }
 
   /// With the checksum that belongs to the bytes.
-  private static func sealed(_ body: [UInt8]) -> [UInt8] {
+  static func sealed(_ body: [UInt8]) -> [UInt8] {
     let seed = crc32c(channel.bytes)
     return body + bigEndianBytes(crc32c(body, continuing: seed))
   }
@@ -55,7 +58,8 @@ struct RecordTarget: FuzzTarget {
     let row = Row(key: key, value: value)
     let head = try? RecordReader.header(row, channel: channel)
     var messages: [(UInt64, RecordMessage)] = []
-    guard let header = try? RecordReader.read(row, channel: channel, { messages.append(($0, $1)) }) else {
+    guard let header = try? RecordReader.read(row, channel: channel, { messages.append(($0, $1)) })
+    else {
       try check(messages.isEmpty, "messages of a refused record were handed out")
       return false
     }
@@ -64,9 +68,11 @@ struct RecordTarget: FuzzTarget {
     try check(messages.count == Int(header.count) && header.first == first, "\(header)")
     for (i, (sequence, message)) in messages.enumerated() {
       try check(sequence == header.first + UInt64(i), "sequence \(sequence)")
-      try check(message.frame.count >= RecordHeader.framePrefix, "a frame of \(message.frame.count)")
+      try check(
+        message.frame.count >= RecordHeader.framePrefix, "a frame of \(message.frame.count)")
     }
-    try check(written(header, messages.map(\.1), like: value) == value, "a record that reads as another")
+    try check(
+      written(header, messages.map(\.1), like: value) == value, "a record that reads as another")
     var verifier = ChannelVerifier(channel)
     _ = verifier.feed(row)
     _ = verifier.feed(row)
@@ -84,7 +90,9 @@ struct RecordTarget: FuzzTarget {
     for m in messages {
       let flags = out.count + 2 < value.count ? value[out.count + 2] & 0xfe : 0
       out += [m.type, m.mls.rawValue, flags | (m.hasSuffix ? 1 : 0)] + bigEndianBytes(m.generation)
-      for word in [m.epoch, m.producer, m.producerSequence, m.tenant.value] { out += bigEndianBytes(word) }
+      for word in [m.epoch, m.producer, m.producerSequence, m.tenant.value] {
+        out += bigEndianBytes(word)
+      }
       out += bigEndianBytes(UInt32(m.frame.count - 5)) + m.frame.array(5..<m.frame.count)
     }
     return RecordTarget.sealed(out)

@@ -26,7 +26,8 @@ struct StateRowTarget: FuzzTarget {
       generation: 1, epoch: 7, sequence: 44, digest: (5, 6), wall: Instant(nanoseconds: 1 << 60))
     rows.append(Row(key: CommitRow.key(channel, generation: 1, epoch: 7), value: commit.value))
     for count in 1...3 {
-      let run: [UInt8] = bigEndianBytes(UInt64(4)) + bigEndianBytes(UInt64(90)) + bigEndianBytes(UInt32(12))
+      let run: [UInt8] =
+        bigEndianBytes(UInt64(4)) + bigEndianBytes(UInt64(90)) + bigEndianBytes(UInt32(12))
       let value = (0..<count).flatMap { _ in run }
       rows.append(Row(key: ProducerRow.key(channel, 77, 4), value: value))
     }
@@ -48,8 +49,10 @@ struct StateRowTarget: FuzzTarget {
     }
     if let commit = try? CommitRow(row) {
       accepted = true
-      let key = CommitRow.key(StateRowTarget.channel, generation: commit.generation, epoch: commit.epoch)
-      try check(commit.value == row.value && key.suffix(12) == row.key.suffix(12), "commit \(commit)")
+      let key = CommitRow.key(
+        StateRowTarget.channel, generation: commit.generation, epoch: commit.epoch)
+      try check(
+        commit.value == row.value && key.suffix(12) == row.key.suffix(12), "commit \(commit)")
     }
     if let runs = try? ProducerRow.runs(row.value) {
       accepted = true
@@ -82,7 +85,9 @@ struct TokenRowTarget: FuzzTarget {
     value: [1, 1] + bigEndianBytes(UInt32(1)) + (0..<4).flatMap { bigEndianBytes(UInt64($0)) }
       + counted(Array("acme".utf8)))
 
-  private static func counted(_ bytes: [UInt8]) -> [UInt8] { bigEndianBytes(UInt32(bytes.count)) + bytes }
+  private static func counted(_ bytes: [UInt8]) -> [UInt8] {
+    bigEndianBytes(UInt32(bytes.count)) + bytes
+  }
 
   init() {
     func key(_ kind: String, _ rest: [UInt8]) -> [UInt8] {
@@ -105,13 +110,15 @@ struct TokenRowTarget: FuzzTarget {
         value: [1, 1] + wall + counted([UInt8(ascii: "b")])),
       Row(
         key: key("i", bigEndianBytes(UInt64(8))),
-        value: [1] + digest + channel + bigEndianBytes(UInt32(5)) + bigEndianBytes(UInt32(1)) + wall + later),
+        value: [1] + digest + channel + bigEndianBytes(UInt32(5)) + bigEndianBytes(UInt32(1)) + wall
+          + later),
       Row(
         key: key("j", bigEndianBytes(UInt64(9))),
         value: [1, 1] + channel + bigEndianBytes(UInt64(5)) + wall + counted(Array("me".utf8))
           + counted([1, 2, 3]) + counted([])),
       Row(
-        key: UsageRow.key(tenant: TokenRowTarget.tenant, day: UsageRow.day(TokenSeeds.wall), writer: 3),
+        key: UsageRow.key(
+          tenant: TokenRowTarget.tenant, day: UsageRow.day(TokenSeeds.wall), writer: 3),
         value: UsageRow.value(messages: 1, bytes: 2, tokens: 3)),
     ]
     corpus = rows.map { [UInt8($0.key.count)] + $0.key + $0.value }
@@ -126,7 +133,8 @@ struct TokenRowTarget: FuzzTarget {
     let rows = [TokenRowTarget.tenantRow, row]
     let engine = TokenEngine(
       rows: rows, settings: TokenSettings(writer: 3), keys: TokenSeeds.keys, at: TokenRowTarget.now)
-    try check(engine.damagedRows <= rows.count, "\(engine.damagedRows) of \(rows.count) rows are damaged")
+    try check(
+      engine.damagedRows <= rows.count, "\(engine.damagedRows) of \(rows.count) rows are damaged")
     try check(engine.tenantCount <= 2, "\(engine.tenantCount) tenants of two rows")
     return engine.damagedRows == 0
   }
@@ -160,8 +168,10 @@ struct TextTarget: FuzzTarget {
   static let name = "text"
   static let wantedShare = 50_000
   let corpus: [[UInt8]]
-  let words: [[UInt8]] = ["=", "-", "_", "+", "/", "0", "1", "A", "z", "Z", "ns", "KiB", "d", "h", ":", "unix:", "["]
-    .map { Array($0.utf8) }
+  let words: [[UInt8]] = [
+    "=", "-", "_", "+", "/", "0", "1", "A", "z", "Z", "ns", "KiB", "d", "h", ":", "unix:", "[",
+  ]
+  .map { Array($0.utf8) }
 
   init() {
     let sizes = [0, 1, 2, 3, 4, 5, 16, 33]
@@ -169,7 +179,10 @@ struct TextTarget: FuzzTarget {
       let bytes = (0..<n).map { UInt8($0 * 37 & 255) }
       return [Text.hex(bytes), Text.base32(bytes), Text.base64url(bytes)]
     }
-    let others = ["90s", "1h30m", "250ms", "0", "64KiB", "1GB", "4096", "127.0.0.1:5000", "[::1]:80", "unix:/a/b"]
+    let others = [
+      "90s", "1h30m", "250ms", "0", "64KiB", "1GB", "4096", "127.0.0.1:5000", "[::1]:80",
+      "unix:/a/b",
+    ]
     corpus = (made + others).map { Array($0.utf8) }
   }
 

@@ -17,7 +17,8 @@ enum SlimSeeds {
             source: SlimName(name: SlimEncodedName(component0: 4, component3: .max)),
             destination: name("org", "ns", "c1"), fanout: 2, identity: "me", recvFrom: 1,
             forwardTo: 300, incomingConn: .max, error: true),
-          session: SlimSessionHeader(sessionType: .multicast, sessionMessageType: type), msg: content)),
+          session: SlimSessionHeader(sessionType: .multicast, sessionMessageType: type),
+          msg: content)),
       metadata: ["k": "v", "a": "b"]
     ).encoded()
   }
@@ -27,7 +28,8 @@ enum SlimSeeds {
     let names = [name("o1", "n", "s"), name("o2", "n", "s")]
     let commands: [SlimCommandPayload.CommandPayloadType] = [
       .groupAdd(SlimGroupAddPayload(newParticipant: names[0], participants: names, mls: mls)),
-      .groupRemove(SlimGroupRemovePayload(removedParticipant: names[0], participants: names, mls: mls)),
+      .groupRemove(
+        SlimGroupRemovePayload(removedParticipant: names[0], participants: names, mls: mls)),
       .groupWelcome(SlimGroupWelcomePayload(participants: names, mls: mls)),
       .groupProposal(SlimGroupProposalPayload(source: names[1], mlsProposal: payload)),
       .joinReply(SlimJoinReplyPayload(keyPackage: payload)), .ping(SlimPingPayload()),
@@ -42,17 +44,22 @@ enum SlimSeeds {
 
   static let all: [[UInt8]] = {
     var made: [[UInt8]] = [[]]
-    for payload in [[], [9], [UInt8](repeating: 0xab, count: 40), [UInt8](repeating: 1, count: 119)] {
+    for payload in [
+      [], [9], [UInt8](repeating: 0xab, count: 40), [UInt8](repeating: 1, count: 119),
+    ] {
       made += contents(payload).map { publish($0, .msg) }
     }
     made.append(publish(nil, .ping))
     let header = SlimHeader(destination: name("org", "ns", "c1"))
     made.append(SlimMessage(messageType: .subscribe(SlimSubscribe(header: header))).encoded())
     made.append(
-      SlimMessage(messageType: .unsubscribe(SlimUnsubscribe(header: header, subscriptionID: 77))).encoded())
+      SlimMessage(messageType: .unsubscribe(SlimUnsubscribe(header: header, subscriptionID: 77)))
+        .encoded())
     made.append(
-      SlimMessage(messageType: .link(SlimLink(negotiation: SlimLinkNegotiation(linkID: "x")))).encoded())
-    made.append(SlimMessage(messageType: .subscriptionAck(SlimSubscriptionAck(success: true))).encoded())
+      SlimMessage(messageType: .link(SlimLink(negotiation: SlimLinkNegotiation(linkID: "x"))))
+        .encoded())
+    made.append(
+      SlimMessage(messageType: .subscriptionAck(SlimSubscriptionAck(success: true))).encoded())
     return made
   }()
 }
@@ -63,7 +70,8 @@ struct SlimTarget: FuzzTarget {
   static let wantedShare = 100_000
   let corpus = SlimSeeds.all
   let words: [[UInt8]] = [
-    [10, 0], [18, 0], [26, 0], [34, 0], [58, 0], [66, 0], [74, 0], [90, 0], [40, 1], [48, 0x80, 1], [56, 3],
+    [10, 0], [18, 0], [26, 0], [34, 0], [58, 0], [66, 0], [74, 0], [90, 0], [40, 1], [48, 0x80, 1],
+    [56, 3],
     [0xfa, 0x3e, 1, 7], [0x9a, 0x80, 0], [0xf8, 0x3e, 0x80, 1],
   ]
 
@@ -72,9 +80,11 @@ struct SlimTarget: FuzzTarget {
   ) throws(Finding) -> Bool {
     guard let view = try? SlimView(input) else { return false }
     // What passes goes to readers with other runtimes: a plain decoder must take it too.
-    try check((try? SlimMessage(decoding: input)) != nil, "the view accepts what the decoder refuses")
+    try check(
+      (try? SlimMessage(decoding: input)) != nil, "the view accepts what the decoder refuses")
     for range in [
-      view.payload, view.payloadType, view.identity, view.destination.stringName, view.source.stringName,
+      view.payload, view.payloadType, view.identity, view.destination.stringName,
+      view.source.stringName,
       view.destination.org, view.destination.namespace, view.destination.service,
     ] {
       guard let range else { continue }
@@ -90,10 +100,12 @@ struct SlimTarget: FuzzTarget {
   private func checkFrame(_ input: UnsafeRawBufferPointer, _ view: SlimView) throws(Finding) {
     guard let built = SkytaleFrame.build(from: input, view: view) else {
       try check(
-        view.kind != .publish || input.count > Limits.messageBytes / 2, "a publish that was not built")
+        view.kind != .publish || input.count > Limits.messageBytes / 2,
+        "a publish that was not built")
       return
     }
-    try check(built.hasSuffix == (view.payload != nil), "a suffix without a payload, or none with one")
+    try check(
+      built.hasSuffix == (view.payload != nil), "a suffix without a payload, or none with one")
     let frame = built.frame.array()
     let prefix = frame.withUnsafeBytes { GrpcFrame.prefix($0, limit: Limits.messageBytes) }
     try check(prefix == .message(length: frame.count - 5, compressed: false), "the prefix is wrong")
@@ -136,7 +148,8 @@ struct FrameTarget: FuzzTarget {
     for type in [1, 8, 11, 12, 13, 15] as [UInt32] {
       let frame = payload.withUnsafeBytes {
         SkytaleFrame.make(
-          org: "org", namespace: "ns", service: "c/1", messageType: type, payloadType: "t", payload: $0)
+          org: "org", namespace: "ns", service: "c/1", messageType: type, payloadType: "t",
+          payload: $0)
       }
       if let frame { made.append(frame.array()) }
     }

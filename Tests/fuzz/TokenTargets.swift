@@ -58,8 +58,10 @@ struct SignedJWTTarget: FuzzTarget {
   static let wantedShare = 10_000
   let corpus: [[UInt8]]
   let words: [[UInt8]] = [
-    "\"iss\":\"skytale-api\",", "\"nbf\":1,", "\"crit\":[],", "\"exp\":9223372036854775807", "\"iat\":-1", "null",
-    "true", "\\u0000", "\\ud83d\\ude42", "\\ud800", "9223372036854775808", "-9223372036854775808", "1e5", "1.5",
+    "\"iss\":\"skytale-api\",", "\"nbf\":1,", "\"crit\":[],", "\"exp\":9223372036854775807",
+    "\"iat\":-1", "null",
+    "true", "\\u0000", "\\ud83d\\ude42", "\\ud800", "9223372036854775808", "-9223372036854775808",
+    "1e5", "1.5",
     "\"alg\":\"none\",", "channels ", "{", "}", ",", "\"", "\\",
   ].map { Array($0.utf8) }
   /// Between header and payload.
@@ -84,7 +86,8 @@ struct SignedJWTTarget: FuzzTarget {
       return false
     }
     try check(token.utf8.count <= Limits.jwtBytes, "a token of \(token.utf8.count) bytes")
-    try check(isOrgName(claims.org) && TenantID(org: claims.org) == claims.tenant, "org \(claims.org)")
+    try check(
+      isOrgName(claims.org) && TenantID(org: claims.org) == claims.tenant, "org \(claims.org)")
     try check(claims.expiresAt > now - 5 && claims.issuedAt <= now + 5, "out of time: \(claims)")
     try check(
       claims.expiresAt - claims.issuedAt <= Int64(Limits.jwtMaxSeconds) && !claims.scopes.isEmpty,
@@ -102,13 +105,16 @@ struct FlatJSONTarget: FuzzTarget {
   static let wantedShare = 50_000
   let corpus: [[UInt8]] = [
     #"{}"#, #" { "a" : 1 , "b" : "x" , "c" : true , "d" : null , "e" : false } "#,
-    #"{"alg":"HS256","typ":"JWT","kid":"k2"}"#, #"{"n":-9223372036854775808,"m":9223372036854775807,"z":0}"#,
+    #"{"alg":"HS256","typ":"JWT","kid":"k2"}"#,
+    #"{"n":-9223372036854775808,"m":9223372036854775807,"z":0}"#,
     #"{"t":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude42"}"#, #"{"é":"日本語","":""}"#,
     "{" + (0..<32).map { "\"m\($0)\":\($0)" }.joined(separator: ",") + "}",
   ].map { Array($0.utf8) }
   let words: [[UInt8]] = [
-    "\\u0000", "\\ud83d\\ude42", "\\ud800", "\\udc00", "\\uDFFF", "null", "true", "false", "-0", "00", "-",
-    "9223372036854775808", "\"\":", ",", ":", "{", "}", "[", "]", "\"", "\\", "1.0", "1e1", "\t", "\u{1}",
+    "\\u0000", "\\ud83d\\ude42", "\\ud800", "\\udc00", "\\uDFFF", "null", "true", "false", "-0",
+    "00", "-",
+    "9223372036854775808", "\"\":", ",", ":", "{", "}", "[", "]", "\"", "\\", "1.0", "1e1", "\t",
+    "\u{1}",
   ].map { Array($0.utf8) }
 
   init() {}
@@ -140,7 +146,9 @@ struct CredentialTarget: FuzzTarget {
   static let name = "credential"
   static let wantedShare = 50_000
   let corpus: [[UInt8]]
-  let words: [[UInt8]] = ["sk_live_", "skt_inv_", "jr_", "a", "7", "=", "A", "/", " ", "channels", "invites"].map {
+  let words: [[UInt8]] = [
+    "sk_live_", "skt_inv_", "jr_", "a", "7", "=", "A", "/", " ", "channels", "invites",
+  ].map {
     Array($0.utf8)
   }
 
@@ -175,7 +183,8 @@ struct CredentialTarget: FuzzTarget {
     }
     if let name = ChannelName(text) {
       accepted = true
-      try check(name.description == text && text.utf8.count <= Limits.channelNameBytes, "name \(text)")
+      try check(
+        name.description == text && text.utf8.count <= Limits.channelNameBytes, "name \(text)")
     }
     if isOrgName(text) { try check((1...63).contains(text.utf8.count), "org \(text)") }
     return accepted

@@ -165,7 +165,9 @@ final class HalfDuplex: OutputStreamer {
 }
 
 final class RawEcho: GrpcHandler {
-  func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) { call.send(framed(bytes)) }
+  func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+    call.send(framed(bytes))
+  }
   func receiveHalfClose(on call: GrpcCall) { call.finish(.ok) }
   func receiveClosed(on call: GrpcCall) {}
 }

@@ -34,7 +34,8 @@ internal import Tls
     let certificate = option("--cert")
     let key = option("--key")
 
-    let loops = try (0..<count).map { index throws(SocketError) in try EventLoop.start(index: index) }
+    let loops = try (0..<count).map { index throws(SocketError) in try EventLoop.start(index: index)
+    }
     let server = GrpcServer(loops: loops)
     InteropService.register(on: server)
     let health = HealthServer()

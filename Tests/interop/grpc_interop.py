@@ -572,7 +572,7 @@ def garbage_on_every_listener(w):
                     s.shutdown(socket.SHUT_WR)
                     while s.recv(65536):
                         pass
-                except ConnectionError:
+                except OSError:  # cut while we still write
                     pass
     still_serves(w)
 

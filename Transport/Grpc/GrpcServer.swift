@@ -2,8 +2,8 @@ public import Base
 public import Codec
 public import Http
 public import Loop
-public import Synchronization
 internal import Report
+public import Synchronization
 
 /// Methods by path. Filled before the first listener, then only read.
 final class GrpcRoutes: @unchecked Sendable {

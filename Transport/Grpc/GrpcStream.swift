@@ -75,7 +75,8 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
         return
       case .tooLarge(let length):
         TransportCounts.shared.tooLarge.increment()
-        fail(.resourceExhausted, "a message of \(length) bytes is over the limit of \(messageLimit)")
+        fail(
+          .resourceExhausted, "a message of \(length) bytes is over the limit of \(messageLimit)")
       case .compressed: fail(.internal, "a compressed message without grpc-encoding")
       case .malformed: fail(.internal, "a message prefix with an unknown flag")
       }

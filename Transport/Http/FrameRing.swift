@@ -77,7 +77,9 @@ struct FrameRing: ~Copyable {
       sum += kept == 0 ? size - offset : size
       kept += 1
     }
-    for i in kept..<count { (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1) }
+    for i in kept..<count {
+      (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1)
+    }
     count = kept
     bytes = sum
   }

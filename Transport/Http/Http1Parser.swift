@@ -231,7 +231,9 @@ extension Http1Parser {
     } else {
       return true
     }
-    if request.minor == 1, values("expect").contains(where: { $0.lowercasedAscii == "100-continue" }) {
+    if request.minor == 1,
+      values("expect").contains(where: { $0.lowercasedAscii == "100-continue" })
+    {
       request.expectsContinue = true
       wantsContinue = true
     }

@@ -82,7 +82,8 @@ private let beginHeaders: nghttp2_on_begin_headers_callback = { _, frame, user i
   return 0
 }
 
-private let onHeader: nghttp2_on_header_callback = { handle, frame, name, nameLength, value, length, _, _ in
+private let onHeader: nghttp2_on_header_callback = {
+  handle, frame, name, nameLength, value, length, _, _ in
   guard let s = stream(handle, frame.unsafelyUnwrapped.pointee.hd.stream_id) else { return 0 }
   if s.headersTooLarge { return 0 }
   if s.incoming.count >= Limits.headerFields
@@ -117,7 +118,11 @@ private let onFrame: nghttp2_on_frame_recv_callback = { handle, frame, user in
     if f.hd.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) == 0 { s.becameReady() }
   case NGHTTP2_PING.rawValue:
     let s = session(user)
-    if f.hd.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 { s.receivePong() } else { countControl(s) }
+    if f.hd.flags & UInt8(NGHTTP2_FLAG_ACK.rawValue) != 0 {
+      s.receivePong()
+    } else {
+      countControl(s)
+    }
   case NGHTTP2_PRIORITY.rawValue:
     countControl(session(user))
   case NGHTTP2_RST_STREAM.rawValue:

@@ -114,7 +114,11 @@ public final class Http2Session: ConnectionDriver {
   }
 
   private func remove(_ stream: Http2Stream) {
-    if let previous = stream.previous { previous.next = stream.next } else { firstStream = stream.next }
+    if let previous = stream.previous {
+      previous.next = stream.next
+    } else {
+      firstStream = stream.next
+    }
     stream.next?.previous = stream.previous
     stream.next = nil
     stream.previous = nil
@@ -208,8 +212,11 @@ public final class Http2Session: ConnectionDriver {
       return
     }
     // Window updates, answers to PING and SETTINGS wait in nghttp2.
-    if nghttp2_session_want_write(handle) != 0 { connection.markDirty() }
-    else if nghttp2_session_want_read(handle) == 0 { connection.markDirty() }
+    if nghttp2_session_want_write(handle) != 0 {
+      connection.markDirty()
+    } else if nghttp2_session_want_read(handle) == 0 {
+      connection.markDirty()
+    }
   }
 
   private func checkPreface(_ bytes: UnsafeRawBufferPointer) -> Bool {

@@ -155,7 +155,8 @@ final class HttpStream: Http2Stream, @unchecked Sendable {
       return
     }
     // The whole of a body has as long as a slow HTTP/1.1 body of the largest size: progress is bounded.
-    timer = session.loop.schedule(after: .seconds(Int64(Limits.idleHttpSeconds))) { [unowned self] in
+    timer = session.loop.schedule(after: .seconds(Int64(Limits.idleHttpSeconds))) {
+      [unowned self] in
       TransportCounts.shared.headTimeouts.increment()
       answer(.refusal(408, code: "bad_request", "the request took too long to arrive"))
     }

@@ -60,7 +60,7 @@ public final class EventLoop: @unchecked Sendable {
   private var graveyard: [EventSource] = []
   private var stopping = false
   private var threadID: UInt64 = 0
-  private var thread: UnsafeMutableRawPointer?
+  private let finished = Handoff<Void>()
   /// The loop's one read buffer and the memory lent to connections that write.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 64)
   var spareOutput = OutputBuffer()
@@ -89,7 +89,7 @@ public final class EventLoop: @unchecked Sendable {
       { argument in
         Unmanaged<EventLoop>.fromOpaque(argument!).takeRetainedValue().run()
         return nil
-      }, held.toOpaque(), "\(name)-\(index)", &loop.thread)
+      }, held.toOpaque(), "\(name)-\(index)")
     if e != 0 {
       held.release()
       throw SocketError("starting a loop thread", -e)
@@ -99,7 +99,8 @@ public final class EventLoop: @unchecked Sendable {
 
   private static func readClocks() -> Now {
     Now(
-      monotonic: Instant(nanoseconds: sys_monotonic_ns()), wall: Instant(nanoseconds: sys_wall_ns()))
+      monotonic: Instant(nanoseconds: sys_monotonic_ns()), wall: Instant(nanoseconds: sys_wall_ns())
+    )
   }
 
   /// True on the loop's own thread.
@@ -120,11 +121,10 @@ public final class EventLoop: @unchecked Sendable {
   /// Ends the loop after the turn it is in; its sources are closed.
   public func stop() { post { self.stopping = true } }
 
-  /// Waits for the thread to end. Not on the loop itself; once.
+  /// Waits until the loop has ended. Not on the loop itself.
   public func join() {
-    guard let thread else { return }
-    self.thread = nil
-    sys_thread_join(thread)
+    precondition(!isCurrent, "a loop cannot wait for itself")
+    _ = finished.take()
   }
 
   /// Runs `work` once after at least `after`; resolution one turn, at best 1 ms.
@@ -148,7 +148,9 @@ public final class EventLoop: @unchecked Sendable {
       sources.append(source)
     }
     source.index = place
-    if sys_epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, events, UInt64(place) + 1) == 0 { return true }
+    if sys_epoll_ctl(epoll, EPOLL_CTL_ADD, descriptor, events, UInt64(place) + 1) == 0 {
+      return true
+    }
     unregister(source)
     return false
   }
@@ -194,6 +196,7 @@ public final class EventLoop: @unchecked Sendable {
       endTurn()
     }
     shutDown()
+    finished.end()
   }
 
   private func dispatch(_ event: UnsafePointer<epoll_event>) {

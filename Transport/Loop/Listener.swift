@@ -25,7 +25,8 @@ public final class Listener: EventSource, @unchecked Sendable {
 
   /// Binds at once (so that the port is known), accepts as soon as the first loop gets round to it.
   public init(
-    _ endpoint: Endpoint, loops: [EventLoop], maximumConnections: Int = Limits.connectionsPerListener,
+    _ endpoint: Endpoint, loops: [EventLoop],
+    maximumConnections: Int = Limits.connectionsPerListener,
     _ make: @escaping Maker
   ) throws(SocketError) {
     precondition(!loops.isEmpty, "a listener needs a loop")

@@ -1,6 +1,6 @@
 internal import COpenSSL
-internal import Report
 public import Loop
+internal import Report
 
 /// Why a TLS context could not be made: clear text, no secrets.
 public struct TlsError: Error, Sendable, CustomStringConvertible {
@@ -153,7 +153,8 @@ final class ProtocolList: @unchecked Sendable {
   deinit { base.deallocate() }
 }
 
-private let selectProtocol: SSL_CTX_alpn_select_cb_func = { _, out, outLength, offered, n, argument in
+private let selectProtocol: SSL_CTX_alpn_select_cb_func = {
+  _, out, outLength, offered, n, argument in
   let ours = Unmanaged<ProtocolList>.fromOpaque(argument!).takeUnretainedValue()
   var chosen: UnsafeMutablePointer<UInt8>?
   let result = SSL_select_next_proto(

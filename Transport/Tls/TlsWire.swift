@@ -24,7 +24,8 @@ final class TlsWire: Wire {
     } else {
       SSL_set_connect_state(ssl)
       if let serverName {
-        let isAddress = serverName.contains(":") || serverName.allSatisfy { $0.isNumber || $0 == "." }
+        let isAddress =
+          serverName.contains(":") || serverName.allSatisfy { $0.isNumber || $0 == "." }
         if isAddress {
           X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), serverName)
         } else {

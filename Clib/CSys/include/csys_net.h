@@ -40,10 +40,9 @@ int sys_epoll_wait(int ep, struct epoll_event *events, int room, int millisecond
 /// The text of an errno, thread-safe; valid for ever.
 const char *sys_error_text(int positive);
 
-/// Starts a thread with a name and 1 MiB of stack. 0 or errno.
+/// Starts a detached thread with a name and 1 MiB of stack. 0 or errno.
 typedef void *(*sys_thread_main)(void *);
-int sys_thread_start(sys_thread_main main, void *argument, const char *name, void **handle);
-void sys_thread_join(void *handle);
+int sys_thread_start(sys_thread_main main, void *argument, const char *name);
 /// Small number that differs between living threads.
 uint64_t sys_thread_id(void);
 
