@@ -49,6 +49,9 @@ final class Authority: @unchecked Sendable {
     }
   }
 
+  /// Tenants that are not deleted.
+  var tenantCount: Int { engine.tenantCount }
+
   // MARK: requests
 
   /// Runs a request; the reply comes on loop 0. Only on loop 0.

@@ -59,6 +59,7 @@ extension NodeHost {
       $0.streamsRefused
     }
     metrics.gauge("posthouse_sessions", "Agent streams open") { Double(facts.value.sessions) }
+    metrics.gauge("posthouse_tenants", "Tenants") { Double(facts.value.tenants) }
     metrics.gauge("posthouse_channels_loaded", "Channels in memory") {
       Double(facts.value.channels)
     }

@@ -131,7 +131,11 @@ public final class NodeHost: @unchecked Sendable {
 
   /// Asks every shard; `done` runs on loop 0.
   func gatherFacts(_ done: @escaping @Sendable (Facts) -> Void) {
-    let gathering = FactGathering(left: shards.count, done)
+    let gathering = FactGathering(left: shards.count) { [self] sum in
+      var facts = sum
+      facts.tenants = authority.tenantCount
+      done(facts)
+    }
     for shard in shards {
       shard.loop.post { [self] in
         let part = Facts(
