@@ -18,6 +18,8 @@ public final class Connection: EventSource, @unchecked Sendable {
   /// Set by a driver whose bytes held request headers: the read buffer is wiped after this read, so that
   /// no credential stays in it.
   public var readHeldSecrets = false
+  /// Bytes left since the last read of this turn.
+  private var hasAnswered = false
   private var closesWhenSent = false
   private var timer = TimerID.none
   /// Called once when the descriptor is given up.
@@ -168,7 +170,10 @@ public final class Connection: EventSource, @unchecked Sendable {
         return
       }
     }
-    if isTcp { loop.addAcknowledgement(self) }
+    if isTcp {
+      hasAnswered = false
+      loop.addAcknowledgement(self)
+    }
     if budget == 0 { loop.addReader(self) }
     // TLS may have been waiting for these bytes to write.
     if wire != nil, !output.isEmpty {
@@ -177,10 +182,10 @@ public final class Connection: EventSource, @unchecked Sendable {
     }
   }
 
-  /// Re-arms TCP_QUICKACK. Only now: earlier it would send an empty packet ahead of the answer that
-  /// carries the acknowledgement anyway.
+  /// Re-arms TCP_QUICKACK, so that no acknowledgement outlives the turn. Not when an answer has carried
+  /// it already: then it would only cost the next read a packet of its own.
   public override func acknowledge() {
-    if descriptor >= 0 { sys_quickack(descriptor) }
+    if descriptor >= 0, !hasAnswered { sys_quickack(descriptor) }
   }
 
   private func readPlain(_ room: UnsafeMutableRawBufferPointer) -> Int {
@@ -238,6 +243,7 @@ public final class Connection: EventSource, @unchecked Sendable {
     let n = wire?.write(bytes) ?? writePlain(bytes)
     if n > 0 {
       output.consume(n)
+      hasAnswered = true
       lastWrite = loop.now.monotonic
       if wire == nil, n < bytes.count { isWritable = false }
     } else if n == Wire.later {
