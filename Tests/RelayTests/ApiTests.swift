@@ -1,5 +1,6 @@
 import Base
 import FoundationEssentials
+import TestKit
 import Testing
 import Token
 
@@ -224,6 +225,55 @@ import Token
     }
     let quota = ApiAnswer(Fault(.quotaExceeded), wall: wall)
     #expect(quota.headers.first { $0.0 == "retry-after" }?.1 == "57600")
+  }
+
+  @Test("The reader of JSON takes what RFC 8259 allows, within its bounds")
+  func jsonReader() throws {
+    func read(_ text: String) -> JsonValue? { JsonValue(parsing: Array(text.utf8)) }
+    #expect(
+      read(#" [1, -2.5e1 ,true,false,null,"a\n\u00e9\ud83d\ude00/\/",{"b":[{}],"":[]}] "#)
+        == .array([
+          .integer(1), .number(-25), .bool(true), .bool(false), .null, .string("a\né😀//"),
+          .object([("b", .array([.object([])])), ("", .array([]))]),
+        ]))
+    #expect(read("9223372036854775807") == .integer(.max))
+    #expect(read("9223372036854775808") == .number(9223372036854775808))
+    #expect(read("-0") == .integer(0))
+    for bad in [
+      "", " ", "{", "}", "[", "]", "[1,]", "[,1]", "[1 2]", "{}{}", "{\"a\"}", "{\"a\":}",
+      "{\"a\":1,}",
+      "{a:1}", "{\"a\":1,\"a\":2}", "01", "+1", ".5", "1.", "1e", "1e+", "-", "0x1", "NaN",
+      "Infinity",
+      "tru", "True", "nul", "\"", "\"a", "'a'", #""\x""#, #""\u12""#, #""\ud800""#, #""\udc00""#,
+      #""\ud800\u0041""#, #""\u00g0""#, "\"\n\"", "\"\u{0}\"", "\u{feff}1", "/*c*/1",
+      String(repeating: "1", count: 65),
+      String(repeating: "[", count: 18) + String(repeating: "]", count: 18),
+      "[" + String(repeating: "1,", count: JsonReader.maxValues) + "1]",
+    ] {
+      #expect(read(bad) == nil, "\(bad.prefix(40))")
+    }
+    #expect(read(String(repeating: "[", count: 17) + String(repeating: "]", count: 17)) != nil)
+    #expect(JsonValue(parsing: [0x22, 0xff, 0x22]) == nil)
+    #expect(JsonValue(parsing: [0x22, 0xed, 0xa0, 0x80, 0x22]) == nil)
+  }
+
+  @Test("Random bytes do not trip the reader of JSON; what it reads, it reads again")
+  func jsonMutations() {
+    var random = SimRandom(seed: 3)
+    let seed = Array(
+      #"{"channel":"a/b/c","token":"\u00e9x","n":[1,-2.5,true,null,{"k":"v"}],"ttl":60}"#.utf8)
+    for _ in 0..<20_000 {
+      var bytes = seed
+      for _ in 0..<random.within(1...4) where !bytes.isEmpty {
+        switch random.below(3) {
+        case 0: bytes[random.below(bytes.count)] = UInt8(random.below(256))
+        case 1: bytes.remove(at: random.below(bytes.count))
+        default: bytes.insert(UInt8(random.below(256)), at: random.below(bytes.count))
+        }
+      }
+      guard let value = JsonValue(parsing: bytes) else { continue }
+      #expect(JsonValue(parsing: value.bytes) == value)
+    }
   }
 
   @Test("JSON is written so that any reader reads it back")

@@ -1,6 +1,4 @@
-import FoundationEssentials
-
-/// JSON of the token API's small bodies: read by Foundation, written here in the order it was made.
+/// JSON (RFC 8259) of the token API's small bodies, read strictly and written in the order it was made.
 enum JsonValue: Equatable {
   case null
   case bool(Bool)
@@ -12,10 +10,10 @@ enum JsonValue: Equatable {
 
   static func == (a: JsonValue, b: JsonValue) -> Bool { a.bytes == b.bytes }
 
-  /// nil when the bytes are not one JSON value.
+  /// nil when the bytes are not one JSON value, or one beyond the bounds of `JsonReader`.
   init?(parsing body: [UInt8]) {
-    guard let parsed = try? JSONDecoder().decode(Parsed.self, from: Data(body)) else { return nil }
-    self = parsed.value
+    guard let value = JsonReader.read(body) else { return nil }
+    self = value
   }
 
   /// A count; JSON numbers beyond 2^63 do not come up.
@@ -66,44 +64,5 @@ enum JsonValue: Equatable {
       }
     }
     out.append(UInt8(ascii: "\""))
-  }
-}
-
-private struct Parsed: Decodable {
-  let value: JsonValue
-
-  private struct Name: CodingKey {
-    var stringValue: String
-    var intValue: Int? { nil }
-    init?(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { nil }
-  }
-
-  init(from decoder: any Decoder) throws {
-    if let members = try? decoder.container(keyedBy: Name.self) {
-      value = .object(
-        try members.allKeys.map {
-          (name: $0.stringValue, value: try members.decode(Parsed.self, forKey: $0).value)
-        })
-      return
-    }
-    if var items = try? decoder.unkeyedContainer() {
-      var values: [JsonValue] = []
-      while !items.isAtEnd { values.append(try items.decode(Parsed.self).value) }
-      value = .array(values)
-      return
-    }
-    let single = try decoder.singleValueContainer()
-    if single.decodeNil() {
-      value = .null
-    } else if let bool = try? single.decode(Bool.self) {
-      value = .bool(bool)
-    } else if let integer = try? single.decode(Int64.self) {
-      value = .integer(integer)
-    } else if let number = try? single.decode(Double.self) {
-      value = .number(number)
-    } else {
-      value = .string(try single.decode(String.self))
-    }
   }
 }

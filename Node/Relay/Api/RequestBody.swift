@@ -65,31 +65,3 @@ struct RequestBody {
     return bytes
   }
 }
-
-/// Standard base64 with padding, by way of base64url.
-enum StandardBase64 {
-  static func encode(_ bytes: [UInt8]) -> String {
-    var text = Array(Text.base64url(bytes).utf8)
-    for index in text.indices {
-      if text[index] == UInt8(ascii: "-") { text[index] = UInt8(ascii: "+") }
-      if text[index] == UInt8(ascii: "_") { text[index] = UInt8(ascii: "/") }
-    }
-    while text.count % 4 != 0 { text.append(UInt8(ascii: "=")) }
-    return String(decoding: text, as: UTF8.self)
-  }
-
-  static func decode(_ text: String) -> [UInt8]? {
-    var bytes = Array(text.utf8)
-    guard bytes.count % 4 == 0 else { return nil }
-    for _ in 0..<2 where bytes.last == UInt8(ascii: "=") { bytes.removeLast() }
-    for index in bytes.indices {
-      switch bytes[index] {
-      case UInt8(ascii: "+"): bytes[index] = UInt8(ascii: "-")
-      case UInt8(ascii: "/"): bytes[index] = UInt8(ascii: "_")
-      case UInt8(ascii: "-"), UInt8(ascii: "_"): return nil
-      default: break
-      }
-    }
-    return Text.base64urlDecode(String(decoding: bytes, as: UTF8.self))
-  }
-}
