@@ -104,6 +104,15 @@ final class Subscription {
   }
 }
 
+/// Who published: what of a principal is needed once its right is known.
+struct Author {
+  /// Whose usage it is: the principal's tenant, or the channel's for an anonymous one.
+  var tenant: TenantID
+  /// 0 with no tenant: anonymous.
+  var key: RecordID
+  var anonymous: Bool
+}
+
 /// A publish on its way through a channel.
 struct Item {
   enum Role {
@@ -117,7 +126,7 @@ struct Item {
   }
   var publication: Publication
   let session: Session
-  let principal: Principal
+  let author: Author
   var role = Role.fresh
   /// When it was first held for disk trouble.
   var heldSince: Instant?
@@ -129,7 +138,9 @@ struct Item {
 enum Operation {
   case subscribe(Session, Principal, Start, follow: Bool, limit: UInt64, token: UInt64)
   case unsubscribe(Session)
-  case publish(Item)
+  case publish(Item, Principal)
+  /// A publish whose right is known already.
+  case admitted(Item)
   case grant(TenantID, granted: Bool)
   case delete(token: UInt64)
   case retention

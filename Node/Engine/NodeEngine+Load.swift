@@ -123,7 +123,7 @@ extension NodeEngine {
     drain(c, at: now)
     // A Skytale stream cannot be told that its publish was lost, other than by its end.
     for i in 0..<waiting.count {
-      if case .publish(let item) = waiting[i], item.session.kind == .skytale {
+      if case .publish(let item, _) = waiting[i], item.session.kind == .skytale {
         end(item.session, Fault(.unavailable))
       }
     }
@@ -165,7 +165,8 @@ extension NodeEngine {
         session, principal, c, start: start, follow: follow, limit: limit, token: token, at: now)
     case .unsubscribe(let session):
       if let subscription = session.byChannel[c.ref.id] { remove(subscription) }
-    case .publish(let item): accept(item, c, at: now)
+    case .publish(let item, let principal): admit(item, principal, c, at: now)
+    case .admitted(let item): accept(item, c, at: now)
     case .grant(let tenant, let granted): grant(tenant, granted, c)
     case .delete(let token): delete(c, token: token)
     case .retention: examine(c, at: now)

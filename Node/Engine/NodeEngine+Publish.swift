@@ -7,7 +7,11 @@ extension NodeEngine {
     _ publication: Publication, at now: Now
   ) {
     let session = session(id) ?? open(id, kind: kind, at: now)
-    let item = Item(publication: publication, session: session, principal: principal)
+    let item = Item(
+      publication: publication, session: session,
+      author: Author(
+        tenant: principal.anonymous ? ref.tenant : principal.tenant,
+        key: principal.anonymous ? RecordID(0) : principal.key, anonymous: principal.anonymous))
     let least = RecordHeader.framePrefix + (publication.hasSuffix ? Limits.suffixBytes : 0)
     guard publication.frame.count >= least else {
       answer(item, ref, .refused(Fault(.badRequest, "frame without payload"), winner: 0))
@@ -30,9 +34,9 @@ extension NodeEngine {
     if ref.archived { enter(item) }
     // The usual case without the queue.
     if case .ready = c.phase, !c.blocked, c.waiting.isEmpty {
-      accept(item, c, at: now)
+      admit(item, principal, c, at: now)
     } else {
-      perform(.publish(item), on: c, at: now)
+      perform(.publish(item, principal), on: c, at: now)
     }
   }
 
@@ -105,16 +109,22 @@ extension NodeEngine {
 
   // MARK: order
 
-  mutating func accept(_ item: Item, _ c: Channel, at now: Now) {
+  /// Asks for the right, then goes on.
+  mutating func admit(_ item: Item, _ principal: Principal, _ c: Channel, at now: Now) {
     if case .broken(let fault) = c.phase {
       refuse(item, c, fault)
       return
     }
-    guard mayUse(item.principal, c) else {
+    guard mayUse(principal, c) else {
       effects.append(.note(.publishWithoutRight(c.ref, item.session.id)))
       refuse(item, c, Fault(.forbidden))
       return
     }
+    accept(item, c, at: now)
+  }
+
+  /// A publish by right: ordered now, or held, or refused, by the state of the disk.
+  mutating func accept(_ item: Item, _ c: Channel, at now: Now) {
     if c.ref.archived, !c.held.isEmpty || diskFull || failing || failure != nil {
       if item.session.kind == .skytale {
         hold(item, c, at: now)
@@ -203,15 +213,14 @@ extension NodeEngine {
       return
     }
     let verdict = c.gate.judge(
-      epoch: p.epoch, digest: p.digest, mayOpen: p.epoch == 0 && mayOpen(item.principal, c.gate))
+      epoch: p.epoch, digest: p.digest, mayOpen: p.epoch == 0 && mayOpen(item.author, c.gate))
     switch verdict {
     case .first(let generation, let opens):
       let sequence = c.last + 1
       c.gate.accept(
         epoch: p.epoch, digest: p.digest, sequence: sequence, generation: generation,
         by: HeadRow.Opener(
-          tenant: item.principal.anonymous ? .none : item.principal.tenant,
-          key: item.principal.anonymous ? RecordID(0) : item.principal.key,
+          tenant: item.author.anonymous ? .none : item.author.tenant, key: item.author.key,
           session: item.session.id, run: writer))
       if opens {
         counters.generations += 1
@@ -231,7 +240,7 @@ extension NodeEngine {
 
   /// May this sender begin a new generation: whoever began the present one, or anyone once that one's
   /// stream has ended (a restart ends every stream).
-  private func mayOpen(_ p: Principal, _ gate: EpochGate) -> Bool {
+  private func mayOpen(_ p: Author, _ gate: EpochGate) -> Bool {
     guard let opener = gate.opener else { return true }
     if !p.anonymous, opener.tenant != .none, opener.tenant == p.tenant, opener.key == p.key {
       return true
@@ -305,8 +314,7 @@ extension NodeEngine {
   }
 
   mutating func meter(_ item: Item, _ c: Channel, day: UInt32, messages: UInt64, bytes: UInt64) {
-    let tenant = item.principal.anonymous ? c.ref.tenant : item.principal.tenant
-    usage.add(UsageTable.Key(tenant: tenant, day: day), messages: messages, bytes: bytes)
+    usage.add(UsageTable.Key(tenant: item.author.tenant, day: day), messages: messages, bytes: bytes)
   }
 
   // MARK: old retries

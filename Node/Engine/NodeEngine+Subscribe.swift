@@ -188,24 +188,30 @@ extension NodeEngine {
     var i = 0
     while i < c.live.count {
       let s = c.live[i]
+      let session = s.session
       var at = from
       let end = c.tail.count
-      while at < end {
-        let entry = c.tail[at]
-        if entry.delivery.sequence >= s.next {
-          if entry.publisher == s.session.id {
-            s.next = entry.delivery.sequence + 1
-          } else if hasCredit(s.session, entry.delivery.frame.count) {
-            s.next = entry.delivery.sequence + 1
-            hand(entry.delivery, to: s)
-            s.left &-= 1
-            if s.left == 0 { break }
-          } else {
-            break
-          }
-        }
-        at += 1
+      // The first in the tail that it wants: all of them, but for a start beyond the head.
+      var next = c.tailFirst + UInt64(at)
+      if s.next > next {
+        at = min(end, at + Int(clamping: s.next - next))
+        next = s.next
       }
+      while at < end {
+        if c.tail[at].publisher != session.id {
+          let bytes = c.tail[at].delivery.frame.count
+          guard hasCredit(session, bytes) else { break }
+          session.outstanding &+= bytes
+          counters.deliveries &+= 1
+          counters.deliveredBytes &+= UInt64(bytes)
+          effects.append(.deliver(session.id, c.ref, c.tail[at].delivery))
+          s.left &-= 1
+        }
+        next &+= 1
+        at += 1
+        if s.left == 0 { break }
+      }
+      s.next = max(s.next, next)
       if s.left == 0 {
         finish(s)
       } else if at < end {

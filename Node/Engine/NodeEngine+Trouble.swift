@@ -43,7 +43,7 @@ extension NodeEngine {
         if item.session.dropsHeld {
           leave(item, c)
         } else if c.blocked || !c.waiting.isEmpty {
-          c.waiting.append(.publish(item))
+          c.waiting.append(.admitted(item))
         } else {
           accept(item, c, at: now)
         }

@@ -24,6 +24,8 @@ extension NodeEngine {
   private mutating func writeNext(at now: Now) {
     var set = WriteSet()
     putUndo(into: &set)
+    // Most of it is what is in hand; the rest is heads and indexes.
+    set.bytes.reserveCapacity(min(counters.pendingBytes, Limits.writeSetBytes) + 1_024)
     var write = WriteInFlight(ticket: ticket(), parts: [], usage: [], set: WriteSet())
     var synced = false
     var taken = 0
@@ -39,7 +41,7 @@ extension NodeEngine {
       write.parts.append(seal(c, into: &set, charges: &write.usage, at: now))
     }
     dirty.removeFirst(taken)
-    if !usage.touched.isEmpty { _ = usage.put(into: &set, writer: writer) }
+    if !usage.touched.isEmpty { usage.put(into: &set, writer: writer, scratch) }
     guard !set.isEmpty else { return }
     write.set = set
     inFlight.append(write)
@@ -88,7 +90,12 @@ extension NodeEngine {
       set.delete(
         .state, key: CommitRow.key(c.ref.id, generation: place.generation, epoch: place.epoch))
     }
-    set.put(.state, key: HeadRow.key(c.ref.id), value: c.head(part.mark).encoded)
+    scratch.put(.state, into: &set) { key, value in
+      key.append(StateKind.head)
+      key.append(bigEndian: c.ref.id.high)
+      key.append(bigEndian: c.ref.id.low)
+      c.head(part.mark).encode(into: &value)
+    }
     c.sealed = part.mark
     return part
   }
@@ -110,14 +117,17 @@ extension NodeEngine {
       }
       assert(sequence >= first)
       scratch.writer.append(
-        item.publication, generation: generation,
-        tenant: item.principal.anonymous ? c.ref.tenant : item.principal.tenant)
+        item.publication, generation: generation, tenant: item.author.tenant)
       bytes += UInt64(item.bytes - RecordHeader.framePrefix)
     }
     let key = (c.ref.id.high.bigEndian, c.ref.id.low.bigEndian, first.bigEndian)
     withUnsafeBytes(of: key) { k in
       part.mark.hash = scratch.writer.finish(c.ref.id) { set.put(.records, key: k, value: $0) }
-      set.put(.slots, key: SlotRow.key(c.slot, index), value: [UInt8](k))
+      scratch.put(.slots, into: &set) { key, value in
+        key.append(bigEndian: c.slot)
+        key.append(bigEndian: index)
+        value.append(k)
+      }
     }
     if part.mark.last < part.mark.oldest {
       c.oldestRecord = OldestRecord(count: UInt64(items.count), bytes: bytes, wall: part.wall)
@@ -170,9 +180,7 @@ extension NodeEngine {
   ) {
     let p = item.publication
     let bytes = UInt64(p.frame.count - RecordHeader.framePrefix)
-    let key = UsageTable.Key(
-      tenant: item.principal.anonymous ? c.ref.tenant : item.principal.tenant,
-      day: UsageRow.day(part.wall))
+    let key = UsageTable.Key(tenant: item.author.tenant, day: UsageRow.day(part.wall))
     if charges.count > charged, let last = charges.last, last.key == key {
       charges[charges.count - 1].messages += 1
       charges[charges.count - 1].bytes += bytes

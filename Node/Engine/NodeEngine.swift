@@ -122,6 +122,20 @@ public struct NodeEngine {
   /// Buffers used again and again.
   final class Scratch {
     var writer = RecordWriter()
+    var key = ByteWriter(capacity: 64)
+    var value = ByteWriter(capacity: 128)
+
+    /// Puts the row whose key and value the closure writes.
+    @inline(__always)
+    func put(
+      _ table: Table, into set: inout WriteSet,
+      _ fill: (_ key: inout ByteWriter, _ value: inout ByteWriter) -> Void
+    ) {
+      key.removeAll()
+      value.removeAll()
+      fill(&key, &value)
+      key.withUnsafeBytes { k in value.withUnsafeBytes { v in set.put(table, key: k, value: v) } }
+    }
   }
 
   /// - Parameters:

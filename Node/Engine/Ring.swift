@@ -9,12 +9,12 @@ struct Ring<Element> {
   private func place(_ i: Int) -> Int { (head &+ i) & (slots.count &- 1) }
 
   subscript(i: Int) -> Element {
-    get {
-      precondition(i >= 0 && i < count, "ring index \(i) of \(count)")
-      return slots[place(i)].unsafelyUnwrapped
+    @inline(__always) _read {
+      precondition(i >= 0 && i < count, "ring index out of bounds")
+      yield slots[place(i)].unsafelyUnwrapped
     }
     set {
-      precondition(i >= 0 && i < count, "ring index \(i) of \(count)")
+      precondition(i >= 0 && i < count, "ring index out of bounds")
       slots[place(i)] = newValue
     }
   }

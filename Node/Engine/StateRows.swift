@@ -93,6 +93,11 @@ public struct HeadRow: Sendable, Equatable {
 
   public var encoded: [UInt8] {
     var w = ByteWriter(capacity: HeadRow.size)
+    encode(into: &w)
+    return w.array
+  }
+
+  func encode(into w: inout ByteWriter) {
     w.append(1)
     w.append((deleted ? 1 : 0) | (opener != nil ? 2 : 0))
     w.append(bigEndian: last)
@@ -107,7 +112,6 @@ public struct HeadRow: Sendable, Equatable {
     w.append(bigEndian: commitFloor)
     w.append(bigEndian: bytesKept)
     w.append(bigEndian: bytesEver)
-    return w.array
   }
 
   public init(decoding bytes: [UInt8]) throws(ReadError) {

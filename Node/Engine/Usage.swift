@@ -35,17 +35,22 @@ struct UsageTable {
   }
 
   /// Puts the touched rows and begins anew.
-  mutating func put(into set: inout WriteSet, writer: UInt64) -> [Key] {
-    let keys = touched
-    for key in keys {
+  mutating func put(into set: inout WriteSet, writer: UInt64, _ scratch: NodeEngine.Scratch) {
+    for key in touched {
       guard let total = totals[key] else { continue }
       totals[key]!.touched = false
-      set.put(
-        .tokens, key: UsageRow.key(tenant: key.tenant, day: key.day, writer: writer),
-        value: UsageRow.value(messages: total.messages, bytes: total.bytes, tokens: 0))
+      // As `UsageRow.key` and `UsageRow.value` make them.
+      scratch.put(.tokens, into: &set) { k, v in
+        k.append(UsageRow.kind)
+        k.append(bigEndian: key.tenant.value)
+        k.append(bigEndian: key.day)
+        k.append(bigEndian: writer)
+        v.append(bigEndian: total.messages)
+        v.append(bigEndian: total.bytes)
+        v.append(bigEndian: UInt64(0))
+      }
     }
     touched.removeAll(keepingCapacity: true)
-    return keys
   }
 
   /// Of a usage row's key.
