@@ -314,7 +314,8 @@ extension NodeEngine {
   }
 
   mutating func meter(_ item: Item, _ c: Channel, day: UInt32, messages: UInt64, bytes: UInt64) {
-    usage.add(UsageTable.Key(tenant: item.author.tenant, day: day), messages: messages, bytes: bytes)
+    usage.add(
+      UsageTable.Key(tenant: item.author.tenant, day: day), messages: messages, bytes: bytes)
   }
 
   // MARK: old retries
