@@ -17,9 +17,15 @@ public struct ChannelName: Hashable, Sendable, CustomStringConvertible {
   }
 
   public init?(_ text: String) {
-    let parts = text.split(separator: "/", maxSplits: 2, omittingEmptySubsequences: false)
+    // By bytes: a mark that joins the slash before it to one character makes no other name. And nothing
+    // long is looked at.
+    guard text.utf8.count <= Limits.channelNameBytes else { return nil }
+    let parts = text.utf8.split(separator: 0x2f, maxSplits: 2, omittingEmptySubsequences: false)
     guard parts.count == 3 else { return nil }
-    self.init(org: String(parts[0]), namespace: String(parts[1]), service: String(parts[2]))
+    self.init(
+      org: String(decoding: parts[0], as: UTF8.self),
+      namespace: String(decoding: parts[1], as: UTF8.self),
+      service: String(decoding: parts[2], as: UTF8.self))
   }
 
   /// The canonical form: what is hashed, stored and shown.

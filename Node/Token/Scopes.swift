@@ -40,6 +40,8 @@ public struct Scopes: OptionSet, Hashable, Sendable {
 
   /// Reads a `scope` claim or request member; nil when it is not names between single spaces.
   public init?(claim: String) {
+    // Twice the longest that says something.
+    guard claim.utf8.count <= 128 else { return nil }
     self.init(
       names: claim.isEmpty
         ? [] : claim.split(separator: " ", omittingEmptySubsequences: false).map(String.init))
