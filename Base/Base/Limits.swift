@@ -66,6 +66,8 @@ public enum Limits {
   public static let stallSeconds = 600
 
   // MARK: archive
+  /// The last sequence a subscriber may start at: beyond any channel, far inside 64 bits.
+  public static let maxSequence: UInt64 = 1 << 62
   /// Messages and payload bytes of one record: what one commit window may hold.
   public static let recordMessages = 1_024
   public static let recordBytes = 4 << 20

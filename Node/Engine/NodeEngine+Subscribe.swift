@@ -52,7 +52,8 @@ extension NodeEngine {
         paced = head
       case .sequence(let wanted):
         if wanted > 1, wanted < c.sealed.oldest { return answer(Fault(.retentionPassed)) }
-        next = max(wanted, c.sealed.oldest)
+        // A peer may name any number: no channel comes this far, and sums stay inside 64 bits.
+        next = min(max(wanted, c.sealed.oldest), Limits.maxSequence)
       }
     }
     answer(nil)
@@ -194,7 +195,7 @@ extension NodeEngine {
       // The first in the tail that it wants: all of them, but for a start beyond the head.
       var next = c.tailFirst + UInt64(at)
       if s.next > next {
-        at = min(end, at + Int(clamping: s.next - next))
+        at += min(end - at, Int(clamping: s.next - next))
         next = s.next
       }
       while at < end {

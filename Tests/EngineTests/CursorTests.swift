@@ -163,6 +163,23 @@ struct CursorTests {
     #expect(rig.hear() == [])
   }
 
+  @Test(
+    "A start at any number a peer may name harms nothing", arguments: [3, 1 << 62, 1 << 63, .max])
+  func farFuture(_ start: UInt64) {
+    var settings = EngineSettings()
+    settings.creditBytes = 1
+    let rig = EngineRig(settings)
+    fill(rig, 2)
+    rig.subscribe(2, ref, start: .sequence(start))
+    rig.subscribe(3, ref, start: .live)
+    fill(rig, 3, from: 3)
+    #expect(sequences(rig.hear(), of: 2) == (start == 3 ? [3] : []))
+    rig.turn { engine, now in
+      engine.receiveClose(EngineRig.session(2), at: now)
+    }
+    #expect(rig.engine.counters.subscriptions == 1)
+  }
+
   // MARK: replay
 
   @Test("A replay begins at the oldest commit of the window with few enough messages behind it")

@@ -15,6 +15,8 @@ final class SimPublisher {
   private let producer: UInt64
   private var nextSequence: UInt64 = 1
   private var waiting: [Message] = []
+  /// To be sent again: they are in `left`.
+  private var refused: [Message] = []
   private var left: Int
   private let window: Int
   private var stream: SimStream?
@@ -52,9 +54,15 @@ final class SimPublisher {
     guard stream?.open == true else { return }
     while waiting.count < window, left > 0 {
       left -= 1
-      let m = Message(
-        id: world.nextID(), producerSequence: nextSequence, size: world.messageSize(),
+      var m = Message(
+        id: 0, producerSequence: nextSequence, size: world.messageSize(),
         synced: world.random.oneIn(4))
+      if refused.isEmpty {
+        m.id = world.nextID()
+      } else {
+        let old = refused.removeFirst()
+        (m.id, m.size) = (old.id, old.size)
+      }
       nextSequence += 1
       waiting.append(m)
       send(m)
@@ -98,7 +106,10 @@ final class SimPublisher {
     }
   }
 
-  private func again(_ m: Message) { left += 1 }
+  private func again(_ m: Message) {
+    refused.append(m)
+    left += 1
+  }
 }
 
 /// A Skytale stream: publishes without answers, subscribes with replay, several channels at once. When its
