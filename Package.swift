@@ -9,7 +9,7 @@ let common: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
   .unsafeFlags(["-enforce-exclusivity=unchecked"], .when(configuration: .release)),
 ]
-let strict: [SwiftSetting] = common  // + [.strictMemorySafety()]
+let strict: [SwiftSetting] = common + [.strictMemorySafety()]
 
 /// A room: pure or cold code that never touches a C library.
 func room(_ name: String, _ path: String, _ needs: [Target.Dependency] = []) -> Target {

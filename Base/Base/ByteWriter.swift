@@ -1,21 +1,22 @@
 /// One growing buffer of bytes, written front to back. Big-endian for our own formats (keys sort),
 /// little-endian helpers are named so.
-public struct ByteWriter: ~Copyable {
+/// SAFETY: the buffer has this one owner and lives as long; `count` never passes `capacity`.
+@safe public struct ByteWriter: ~Copyable {
   @usableFromInline var base: UnsafeMutableRawPointer
   @usableFromInline var capacity: Int
   public private(set) var count: Int = 0
 
   public init(capacity: Int = 256) {
     self.capacity = max(capacity, 16)
-    base = .allocate(byteCount: self.capacity, alignment: 16)
+    unsafe base = .allocate(byteCount: self.capacity, alignment: 16)
   }
 
-  deinit { base.deallocate() }
+  deinit { unsafe base.deallocate() }
 
   /// Room for `n` more bytes; returns where they go. Follow with `advance`.
   public mutating func reserve(_ n: Int) -> UnsafeMutableRawPointer {
     if count &+ n > capacity { grow(n) }
-    return base + count
+    return unsafe base + count
   }
 
   public mutating func advance(_ n: Int) {
@@ -26,29 +27,29 @@ public struct ByteWriter: ~Copyable {
   private mutating func grow(_ n: Int) {
     let wanted = max(capacity * 2, count + n)
     let next = UnsafeMutableRawPointer.allocate(byteCount: wanted, alignment: 16)
-    next.copyMemory(from: base, byteCount: count)
-    base.deallocate()
-    base = next
+    unsafe next.copyMemory(from: base, byteCount: count)
+    unsafe base.deallocate()
+    unsafe base = next
     capacity = wanted
   }
 
   public mutating func append(_ byte: UInt8) {
-    reserve(1).storeBytes(of: byte, as: UInt8.self)
+    unsafe reserve(1).storeBytes(of: byte, as: UInt8.self)
     count &+= 1
   }
 
   public mutating func append(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count > 0, let from = bytes.baseAddress else { return }
-    reserve(bytes.count).copyMemory(from: from, byteCount: bytes.count)
+    unsafe reserve(bytes.count).copyMemory(from: from, byteCount: bytes.count)
     count &+= bytes.count
   }
 
   public mutating func append(_ bytes: [UInt8]) {
-    bytes.withUnsafeBytes { append($0) }
+    unsafe bytes.withUnsafeBytes { unsafe append($0) }
   }
 
   public mutating func append(_ bytes: Bytes) {
-    bytes.withUnsafeBytes { append($0) }
+    unsafe bytes.withUnsafeBytes { unsafe append($0) }
   }
 
   public mutating func append(utf8 text: String) {
@@ -58,13 +59,13 @@ public struct ByteWriter: ~Copyable {
   /// Big-endian.
   public mutating func append<T: FixedWidthInteger>(bigEndian value: T) {
     let size = MemoryLayout<T>.size
-    reserve(size).storeBytes(of: value.bigEndian, as: T.self)
+    unsafe reserve(size).storeBytes(of: value.bigEndian, as: T.self)
     count &+= size
   }
 
   public mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
     let size = MemoryLayout<T>.size
-    reserve(size).storeBytes(of: value.littleEndian, as: T.self)
+    unsafe reserve(size).storeBytes(of: value.littleEndian, as: T.self)
     count &+= size
   }
 
@@ -72,7 +73,7 @@ public struct ByteWriter: ~Copyable {
   public mutating func patch<T: FixedWidthInteger>(bigEndian value: T, at offset: Int) {
     precondition(
       offset >= 0 && offset + MemoryLayout<T>.size <= count, "patch outside what is written")
-    base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: T.self)
+    unsafe base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: T.self)
   }
 
   public mutating func removeAll() { count = 0 }
@@ -86,9 +87,9 @@ public struct ByteWriter: ~Copyable {
   public func withUnsafeBytes<R, E: Error>(
     _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
-    try body(UnsafeRawBufferPointer(start: base, count: count))
+    try unsafe body(UnsafeRawBufferPointer(start: base, count: count))
   }
 
-  public var array: [UInt8] { withUnsafeBytes { [UInt8]($0) } }
-  public var bytes: Bytes { withUnsafeBytes { Bytes($0) } }
+  public var array: [UInt8] { unsafe withUnsafeBytes { unsafe [UInt8]($0) } }
+  public var bytes: Bytes { unsafe withUnsafeBytes { unsafe Bytes($0) } }
 }

@@ -11,16 +11,17 @@ public struct Bytes: @unchecked Sendable {
     rethrows
   {
     let made = Storage.create(minimumCapacity: count) { _ in count }
-    storage = unsafeDowncast(made, to: Storage.self)
-    try fill(UnsafeMutableRawBufferPointer(start: base, count: count))
+    // SAFETY: `create` makes an instance of the class it is called on.
+    storage = unsafe unsafeDowncast(made, to: Storage.self)
+    try unsafe fill(UnsafeMutableRawBufferPointer(start: base, count: count))
   }
 
   @inlinable public init(_ bytes: UnsafeRawBufferPointer) {
-    self.init(count: bytes.count) { $0.copyMemory(from: bytes) }
+    unsafe self.init(count: bytes.count) { unsafe $0.copyMemory(from: bytes) }
   }
 
   @inlinable public init(_ bytes: [UInt8]) {
-    self = bytes.withUnsafeBytes { Bytes($0) }
+    self = unsafe bytes.withUnsafeBytes { unsafe Bytes($0) }
   }
 
   public static let empty = Bytes([])
@@ -28,32 +29,32 @@ public struct Bytes: @unchecked Sendable {
   @inlinable public var count: Int { storage.header }
 
   @inlinable public var base: UnsafeMutableRawPointer {
-    storage.withUnsafeMutablePointerToElements { UnsafeMutableRawPointer($0) }
+    unsafe storage.withUnsafeMutablePointerToElements { UnsafeMutableRawPointer($0) }
   }
 
   /// Borrows the bytes. The pointer dies with the closure.
   @inlinable public func withUnsafeBytes<R, E: Error>(
     _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
-    try body(UnsafeRawBufferPointer(start: base, count: count))
+    try unsafe body(UnsafeRawBufferPointer(start: base, count: count))
   }
 
   /// Overwrites eight bytes, big-endian. Only before the value is shared between threads.
   @inlinable public func patch(_ value: UInt64, at offset: Int) {
     precondition(offset >= 0 && offset &+ 8 <= count, "patch outside the buffer")
-    base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: UInt64.self)
+    unsafe base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: UInt64.self)
   }
 
   @inlinable public func array(_ range: Range<Int>? = nil) -> [UInt8] {
     let r = range ?? 0..<count
     precondition(r.lowerBound >= 0 && r.upperBound <= count, "range outside the buffer")
-    return [UInt8](UnsafeRawBufferPointer(start: base + r.lowerBound, count: r.count))
+    return unsafe [UInt8](UnsafeRawBufferPointer(start: base + r.lowerBound, count: r.count))
   }
 }
 
 extension Bytes: Equatable {
   public static func == (a: Bytes, b: Bytes) -> Bool {
-    a.count == b.count
-      && a.withUnsafeBytes { x in b.withUnsafeBytes { y in x.elementsEqual(y) } }
+    unsafe a.count == b.count
+      && a.withUnsafeBytes { x in unsafe b.withUnsafeBytes { y in unsafe x.elementsEqual(y) } }
   }
 }

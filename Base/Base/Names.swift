@@ -104,5 +104,5 @@ public struct Principal: Hashable, Sendable {
 }
 
 public func bigEndianBytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
-  withUnsafeBytes(of: value.bigEndian) { [UInt8]($0) }
+  unsafe withUnsafeBytes(of: value.bigEndian) { unsafe [UInt8]($0) }
 }

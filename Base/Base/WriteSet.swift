@@ -21,21 +21,25 @@ public struct WriteSet: Sendable {
   public var isEmpty: Bool { operations == 0 }
 
   public mutating func put(_ table: Table, key: [UInt8], value: [UInt8]) {
-    key.withUnsafeBytes { k in value.withUnsafeBytes { v in operation(1, table, k, v) } }
+    unsafe key.withUnsafeBytes { k in
+      unsafe value.withUnsafeBytes { v in unsafe operation(1, table, k, v) }
+    }
   }
   public mutating func put(
     _ table: Table, key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer
   ) {
-    operation(1, table, key, value)
+    unsafe operation(1, table, key, value)
   }
   public mutating func delete(_ table: Table, key: [UInt8]) {
-    key.withUnsafeBytes { k in
-      operation(2, table, k, UnsafeRawBufferPointer(start: nil, count: 0))
+    unsafe key.withUnsafeBytes { k in
+      unsafe operation(2, table, k, UnsafeRawBufferPointer(start: nil, count: 0))
     }
   }
   /// Deletes every key in `from ..< to`.
   public mutating func deleteRange(_ table: Table, from: [UInt8], to: [UInt8]) {
-    from.withUnsafeBytes { k in to.withUnsafeBytes { v in operation(3, table, k, v) } }
+    unsafe from.withUnsafeBytes { k in
+      unsafe to.withUnsafeBytes { v in unsafe operation(3, table, k, v) }
+    }
   }
 
   private mutating func operation(
@@ -43,10 +47,12 @@ public struct WriteSet: Sendable {
   ) {
     bytes.append(op)
     bytes.append(table.rawValue)
-    withUnsafeBytes(of: UInt32(key.count).bigEndian) { bytes.append(contentsOf: $0) }
-    withUnsafeBytes(of: UInt32(value.count).bigEndian) { bytes.append(contentsOf: $0) }
-    bytes.append(contentsOf: key)
-    bytes.append(contentsOf: value)
+    unsafe withUnsafeBytes(of: UInt32(key.count).bigEndian) { unsafe bytes.append(contentsOf: $0) }
+    unsafe withUnsafeBytes(of: UInt32(value.count).bigEndian) {
+      unsafe bytes.append(contentsOf: $0)
+    }
+    unsafe bytes.append(contentsOf: key)
+    unsafe bytes.append(contentsOf: value)
     operations += 1
   }
 
@@ -54,14 +60,14 @@ public struct WriteSet: Sendable {
   public func forEach(
     _ body: (UInt8, Table, UnsafeRawBufferPointer, UnsafeRawBufferPointer) -> Void
   ) {
-    bytes.withUnsafeBytes { all in
-      var r = ByteReader(all)
+    unsafe bytes.withUnsafeBytes { all in
+      var r = unsafe ByteReader(all)
       while !r.atEnd {
         guard let op = try? r.byte(), let t = try? r.byte(), let table = Table(rawValue: t),
           let k = try? r.bigEndian(UInt32.self), let v = try? r.bigEndian(UInt32.self),
-          let key = try? r.take(Int(k)), let value = try? r.take(Int(v))
+          let key = try? unsafe r.take(Int(k)), let value = try? unsafe r.take(Int(v))
         else { preconditionFailure("a write set is only made by its own methods") }
-        body(op, table, key, value)
+        unsafe body(op, table, key, value)
       }
     }
   }

@@ -95,7 +95,7 @@ public struct ChannelVerifier: Sendable {
 
   private static func suffixHolds(_ frame: Bytes, _ sequence: UInt64) -> Bool {
     guard frame.count >= RecordHeader.framePrefix + Limits.suffixBytes else { return false }
-    let at = frame.base + (frame.count - Limits.suffixBytes)
-    return UInt64(bigEndian: at.loadUnaligned(as: UInt64.self)) == sequence
+    let at = unsafe frame.base + (frame.count - Limits.suffixBytes)
+    return unsafe UInt64(bigEndian: at.loadUnaligned(as: UInt64.self)) == sequence
   }
 }

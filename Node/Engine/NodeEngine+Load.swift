@@ -97,8 +97,8 @@ extension NodeEngine {
         guard row.key.count == 25 else { continue }
         c.grants.insert(
           TenantID(
-            row.key.withUnsafeBytes {
-              UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 17, as: UInt64.self))
+            unsafe row.key.withUnsafeBytes {
+              unsafe UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 17, as: UInt64.self))
             }))
       default: continue
       }

@@ -100,13 +100,13 @@ extension NodeEngine {
     var affected: [Channel] = []
     var lost: [ObjectIdentifier: [Item]] = [:]
     for write in failed {
-      write.set.forEach { op, table, key, _ in
-        if table == .tokens, let row = UsageTable.key(of: key) { usage.touch(row) }
+      unsafe write.set.forEach { op, table, key, _ in
+        if table == .tokens, let row = unsafe UsageTable.key(of: key) { usage.touch(row) }
         // Heads are put anew and records go as a range.
         guard op == 1, table == .slots || table == .state,
-          key.first != StateKind.head || table == .slots
+          unsafe key.first != StateKind.head || table == .slots
         else { return }
-        undo.delete(table, key: [UInt8](key))
+        unsafe undo.delete(table, key: [UInt8](key))
       }
       for charge in write.usage {
         usage.subtract(charge.key, messages: charge.messages, bytes: charge.bytes)

@@ -121,12 +121,14 @@ extension NodeEngine {
       bytes += UInt64(item.bytes - RecordHeader.framePrefix)
     }
     let key = (c.ref.id.high.bigEndian, c.ref.id.low.bigEndian, first.bigEndian)
-    withUnsafeBytes(of: key) { k in
-      part.mark.hash = scratch.writer.finish(c.ref.id) { set.put(.records, key: k, value: $0) }
+    unsafe withUnsafeBytes(of: key) { k in
+      part.mark.hash = unsafe scratch.writer.finish(c.ref.id) {
+        unsafe set.put(.records, key: k, value: $0)
+      }
       scratch.put(.slots, into: &set) { key, value in
         key.append(bigEndian: c.slot)
         key.append(bigEndian: index)
-        value.append(k)
+        unsafe value.append(k)
       }
     }
     if part.mark.last < part.mark.oldest {

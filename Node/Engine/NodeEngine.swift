@@ -134,7 +134,9 @@ public struct NodeEngine {
       key.removeAll()
       value.removeAll()
       fill(&key, &value)
-      key.withUnsafeBytes { k in value.withUnsafeBytes { v in set.put(table, key: k, value: v) } }
+      unsafe key.withUnsafeBytes { k in
+        unsafe value.withUnsafeBytes { v in unsafe set.put(table, key: k, value: v) }
+      }
     }
   }
 

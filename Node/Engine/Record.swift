@@ -11,7 +11,7 @@ public struct RecordHash: Sendable, Equatable {
   }
   /// Of a record's bytes.
   public init(of bytes: UnsafeRawBufferPointer) {
-    let h = xxh3_128(bytes)
+    let h = unsafe xxh3_128(bytes)
     self.init(high: h.high, low: h.low)
   }
 }
@@ -106,17 +106,17 @@ struct RecordWriter: ~Copyable {
 
   mutating func append(_ p: borrowing Publication, generation: UInt32, tenant: TenantID) {
     let length = p.frame.count - RecordHeader.framePrefix
-    let at = out.reserve(RecordHeader.messageHead + length)
-    at.storeBytes(of: p.type, toByteOffset: 0, as: UInt8.self)
-    at.storeBytes(of: p.mls.rawValue, toByteOffset: 1, as: UInt8.self)
-    at.storeBytes(of: p.hasSuffix ? 1 : 0, toByteOffset: 2, as: UInt8.self)
-    at.storeBytes(of: generation.bigEndian, toByteOffset: 3, as: UInt32.self)
-    at.storeBytes(of: p.epoch.bigEndian, toByteOffset: 7, as: UInt64.self)
-    at.storeBytes(of: p.producer.bigEndian, toByteOffset: 15, as: UInt64.self)
-    at.storeBytes(of: p.producerSequence.bigEndian, toByteOffset: 23, as: UInt64.self)
-    at.storeBytes(of: tenant.value.bigEndian, toByteOffset: 31, as: UInt64.self)
-    at.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 39, as: UInt32.self)
-    (at + RecordHeader.messageHead).copyMemory(
+    let at = unsafe out.reserve(RecordHeader.messageHead + length)
+    unsafe at.storeBytes(of: p.type, toByteOffset: 0, as: UInt8.self)
+    unsafe at.storeBytes(of: p.mls.rawValue, toByteOffset: 1, as: UInt8.self)
+    unsafe at.storeBytes(of: p.hasSuffix ? 1 : 0, toByteOffset: 2, as: UInt8.self)
+    unsafe at.storeBytes(of: generation.bigEndian, toByteOffset: 3, as: UInt32.self)
+    unsafe at.storeBytes(of: p.epoch.bigEndian, toByteOffset: 7, as: UInt64.self)
+    unsafe at.storeBytes(of: p.producer.bigEndian, toByteOffset: 15, as: UInt64.self)
+    unsafe at.storeBytes(of: p.producerSequence.bigEndian, toByteOffset: 23, as: UInt64.self)
+    unsafe at.storeBytes(of: tenant.value.bigEndian, toByteOffset: 31, as: UInt64.self)
+    unsafe at.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 39, as: UInt32.self)
+    unsafe (at + RecordHeader.messageHead).copyMemory(
       from: p.frame.base + RecordHeader.framePrefix, byteCount: length)
     out.advance(RecordHeader.messageHead + length)
   }
@@ -125,11 +125,11 @@ struct RecordWriter: ~Copyable {
   mutating func finish(
     _ channel: ChannelID, _ body: (UnsafeRawBufferPointer) -> Void
   ) -> RecordHash {
-    let crc = out.withUnsafeBytes { RecordReader.checksum(channel, $0) }
+    let crc = unsafe out.withUnsafeBytes { unsafe RecordReader.checksum(channel, $0) }
     out.append(bigEndian: crc)
-    return out.withUnsafeBytes { (b) in
-      body(b)
-      return RecordHash(of: b)
+    return unsafe out.withUnsafeBytes { (b) in
+      unsafe body(b)
+      return unsafe RecordHash(of: b)
     }
   }
 }
@@ -137,8 +137,10 @@ struct RecordWriter: ~Copyable {
 /// Reads records as stored: checks everything, never traps on what it is given.
 public enum RecordReader {
   static func checksum(_ channel: ChannelID, _ bytes: UnsafeRawBufferPointer) -> UInt32 {
-    let seed = withUnsafeBytes(of: (channel.high.bigEndian, channel.low.bigEndian)) { crc32c($0) }
-    return crc32c(bytes, continuing: seed)
+    let seed = unsafe withUnsafeBytes(of: (channel.high.bigEndian, channel.low.bigEndian)) {
+      unsafe crc32c($0)
+    }
+    return unsafe crc32c(bytes, continuing: seed)
   }
 
   /// Reads a row of table `records`.
@@ -149,21 +151,21 @@ public enum RecordReader {
     _ row: Row, channel: ChannelID, _ body: (UInt64, RecordMessage) -> Void
   ) throws(RecordError) -> RecordHeader {
     guard let key = RecordKey.parse(row.key), key.channel == channel else { throw .misplaced }
-    return try row.value.borrowBytes { (b) throws(RecordError) in
-      try read(b, channel: channel, first: key.first, body)
+    return try unsafe row.value.borrowBytes { (b) throws(RecordError) in
+      try unsafe read(b, channel: channel, first: key.first, body)
     }
   }
 
   /// The hash that the next record of the channel names.
   public static func hash(_ row: Row) -> RecordHash {
-    row.value.withUnsafeBytes { RecordHash(of: $0) }
+    unsafe row.value.withUnsafeBytes { unsafe RecordHash(of: $0) }
   }
 
   /// Header only, checksum checked.
   public static func header(_ row: Row, channel: ChannelID) throws(RecordError) -> RecordHeader {
     guard let key = RecordKey.parse(row.key), key.channel == channel else { throw .misplaced }
-    let header = try row.value.borrowBytes { (b) throws(RecordError) in
-      try head(b, channel: channel)
+    let header = try unsafe row.value.borrowBytes { (b) throws(RecordError) in
+      try unsafe head(b, channel: channel)
     }
     guard header.first == key.first else { throw .misplaced }
     return header
@@ -173,16 +175,17 @@ public enum RecordReader {
     _ b: UnsafeRawBufferPointer, channel: ChannelID
   ) throws(RecordError) -> RecordHeader {
     guard b.count >= RecordHeader.size + 4 else { throw .truncated }
-    guard b[0] == RecordHeader.version else { throw .version(b[0]) }
-    let body = UnsafeRawBufferPointer(rebasing: b[0..<b.count - 4])
-    let crc = UInt32(bigEndian: b.loadUnaligned(fromByteOffset: b.count - 4, as: UInt32.self))
-    guard checksum(channel, body) == crc else { throw .checksum }
+    guard unsafe b[0] == RecordHeader.version else { throw .version(unsafe b[0]) }
+    let body = unsafe UnsafeRawBufferPointer(rebasing: b[0..<b.count - 4])
+    let crc = unsafe UInt32(
+      bigEndian: b.loadUnaligned(fromByteOffset: b.count - 4, as: UInt32.self))
+    guard unsafe checksum(channel, body) == crc else { throw .checksum }
     func word(_ at: Int) -> UInt64 {
-      UInt64(bigEndian: b.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+      unsafe UInt64(bigEndian: b.loadUnaligned(fromByteOffset: at, as: UInt64.self))
     }
-    let count = UInt32(bigEndian: b.loadUnaligned(fromByteOffset: 10, as: UInt32.self))
+    let count = unsafe UInt32(bigEndian: b.loadUnaligned(fromByteOffset: 10, as: UInt32.self))
     let first = word(2)
-    guard b[1] == 0, count > 0, first > 0, first <= .max - UInt64(count),
+    guard unsafe b[1] == 0, count > 0, first > 0, first <= .max - UInt64(count),
       Int(count) <= body.count / RecordHeader.messageHead
     else { throw .malformed }
     return RecordHeader(
@@ -195,15 +198,17 @@ public enum RecordReader {
     _ b: UnsafeRawBufferPointer, channel: ChannelID, first: UInt64,
     _ body: (UInt64, RecordMessage) -> Void
   ) throws(RecordError) -> RecordHeader {
-    let header = try head(b, channel: channel)
+    let header = try unsafe head(b, channel: channel)
     guard header.first == first else { throw .misplaced }
     let end = b.count - 4
     var at = RecordHeader.size
     // Lengths are walked before anything is handed out.
     for _ in 0..<header.count {
       guard end - at >= RecordHeader.messageHead else { throw .malformed }
-      let length = Int(UInt32(bigEndian: b.loadUnaligned(fromByteOffset: at + 39, as: UInt32.self)))
-      guard MLSKind(rawValue: b[at + 1]) != nil, end - at - RecordHeader.messageHead >= length
+      let length = unsafe Int(
+        UInt32(bigEndian: b.loadUnaligned(fromByteOffset: at + 39, as: UInt32.self)))
+      guard unsafe MLSKind(rawValue: b[at + 1]) != nil,
+        end - at - RecordHeader.messageHead >= length
       else { throw .malformed }
       at += RecordHeader.messageHead + length
     }
@@ -211,8 +216,9 @@ public enum RecordReader {
     at = RecordHeader.size
     var sequence = header.first
     for _ in 0..<header.count {
-      let length = Int(UInt32(bigEndian: b.loadUnaligned(fromByteOffset: at + 39, as: UInt32.self)))
-      body(sequence, message(b, at, length))
+      let length = unsafe Int(
+        UInt32(bigEndian: b.loadUnaligned(fromByteOffset: at + 39, as: UInt32.self)))
+      unsafe body(sequence, message(b, at, length))
       at += RecordHeader.messageHead + length
       sequence += 1
     }
@@ -223,18 +229,18 @@ public enum RecordReader {
     _ b: UnsafeRawBufferPointer, _ at: Int, _ length: Int
   ) -> RecordMessage {
     func word(_ offset: Int) -> UInt64 {
-      UInt64(bigEndian: b.loadUnaligned(fromByteOffset: at + offset, as: UInt64.self))
+      unsafe UInt64(bigEndian: b.loadUnaligned(fromByteOffset: at + offset, as: UInt64.self))
     }
-    let frame = Bytes(count: length + RecordHeader.framePrefix) { out in
-      out[0] = 0
-      out.storeBytes(
+    let frame = unsafe Bytes(count: length + RecordHeader.framePrefix) { out in
+      unsafe out[0] = 0
+      unsafe out.storeBytes(
         of: UInt32(truncatingIfNeeded: length).bigEndian, toByteOffset: 1, as: UInt32.self)
       if length > 0 {
-        (out.baseAddress! + RecordHeader.framePrefix).copyMemory(
+        unsafe (out.baseAddress! + RecordHeader.framePrefix).copyMemory(
           from: b.baseAddress! + at + RecordHeader.messageHead, byteCount: length)
       }
     }
-    return RecordMessage(
+    return unsafe RecordMessage(
       type: b[at], mls: MLSKind(rawValue: b[at + 1]) ?? .other, hasSuffix: b[at + 2] & 1 != 0,
       generation: UInt32(bigEndian: b.loadUnaligned(fromByteOffset: at + 3, as: UInt32.self)),
       epoch: word(7), producer: word(15), producerSequence: word(23), tenant: TenantID(word(31)),

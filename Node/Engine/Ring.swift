@@ -1,4 +1,5 @@
 /// A queue in one array, its room used again: amortised constant cost at both ends.
+/// SAFETY: the `count` slots from `head` on hold elements, so they are unwrapped without a test.
 struct Ring<Element> {
   private var slots: ContiguousArray<Element?> = []
   private var head = 0
@@ -11,7 +12,7 @@ struct Ring<Element> {
   subscript(i: Int) -> Element {
     @inline(__always) _read {
       precondition(i >= 0 && i < count, "ring index out of bounds")
-      yield slots[place(i)].unsafelyUnwrapped
+      yield unsafe slots[place(i)].unsafelyUnwrapped
     }
     set {
       precondition(i >= 0 && i < count, "ring index out of bounds")
@@ -31,7 +32,7 @@ struct Ring<Element> {
   @discardableResult
   mutating func removeFirst() -> Element {
     precondition(count > 0, "removed from an empty ring")
-    let element = slots[head].unsafelyUnwrapped
+    let element = unsafe slots[head].unsafelyUnwrapped
     slots[head] = nil
     head = (head &+ 1) & (slots.count &- 1)
     count &-= 1
@@ -42,7 +43,7 @@ struct Ring<Element> {
   mutating func removeLast() -> Element {
     precondition(count > 0, "removed from an empty ring")
     let at = place(count - 1)
-    let element = slots[at].unsafelyUnwrapped
+    let element = unsafe slots[at].unsafelyUnwrapped
     slots[at] = nil
     count &-= 1
     return element
@@ -65,8 +66,8 @@ struct Ring<Element> {
 extension Array where Element == UInt8 {
   /// `withUnsafeBytes` that keeps the type of the error.
   func borrowBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
-    let result: Result<R, E> = withUnsafeBytes { bytes in
-      do throws(E) { return .success(try body(bytes)) } catch { return .failure(error) }
+    let result: Result<R, E> = unsafe withUnsafeBytes { bytes in
+      do throws(E) { return try unsafe .success(body(bytes)) } catch { return .failure(error) }
     }
     return try result.get()
   }

@@ -30,8 +30,8 @@ public enum RecordKey {
   /// nil when the key has another length.
   public static func parse(_ key: [UInt8]) -> (channel: ChannelID, first: UInt64)? {
     guard key.count == 24 else { return nil }
-    return key.withUnsafeBytes { b in
-      (
+    return unsafe key.withUnsafeBytes { b in
+      unsafe (
         ChannelID(
           high: UInt64(bigEndian: b.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
           low: UInt64(bigEndian: b.loadUnaligned(fromByteOffset: 8, as: UInt64.self))),
@@ -116,8 +116,8 @@ public struct HeadRow: Sendable, Equatable {
 
   public init(decoding bytes: [UInt8]) throws(ReadError) {
     var row = HeadRow()
-    try bytes.borrowBytes { (b) throws(ReadError) in
-      var r = ByteReader(b)
+    try unsafe bytes.borrowBytes { (b) throws(ReadError) in
+      var r = unsafe ByteReader(b)
       guard try r.byte() == 1 else { throw .malformed }
       let flags = try r.byte()
       row.deleted = flags & 1 != 0
@@ -177,14 +177,16 @@ public struct CommitRow: Sendable, Equatable {
 
   public init(_ row: Row) throws(ReadError) {
     guard row.key.count == 29, row.value.count == 32 else { throw .malformed }
-    (generation, epoch) = row.key.withUnsafeBytes {
-      (
+    (generation, epoch) = unsafe row.key.withUnsafeBytes {
+      unsafe (
         UInt32(bigEndian: $0.loadUnaligned(fromByteOffset: 17, as: UInt32.self)),
         UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 21, as: UInt64.self))
       )
     }
-    let v = row.value.withUnsafeBytes { b in
-      (0..<4).map { UInt64(bigEndian: b.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self)) }
+    let v = unsafe row.value.withUnsafeBytes { b in
+      (0..<4).map {
+        unsafe UInt64(bigEndian: b.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self))
+      }
     }
     sequence = v[0]
     digest = (v[1], v[2])
@@ -231,8 +233,8 @@ public enum ProducerRow {
 
   public static func runs(_ value: [UInt8]) throws(ReadError) -> [ProducerRun] {
     guard !value.isEmpty, value.count % 20 == 0 else { throw .malformed }
-    return try value.borrowBytes { (b) throws(ReadError) in
-      var r = ByteReader(b)
+    return try unsafe value.borrowBytes { (b) throws(ReadError) in
+      var r = unsafe ByteReader(b)
       var runs: [ProducerRun] = []
       while !r.atEnd {
         let run = ProducerRun(

@@ -55,8 +55,8 @@ struct UsageTable {
 
   /// Of a usage row's key.
   static func key(of bytes: UnsafeRawBufferPointer) -> Key? {
-    guard bytes.count == 21, bytes[0] == UsageRow.kind else { return nil }
-    return Key(
+    guard bytes.count == 21, unsafe bytes[0] == UsageRow.kind else { return nil }
+    return unsafe Key(
       tenant: TenantID(UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt64.self))),
       day: UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 9, as: UInt32.self)))
   }

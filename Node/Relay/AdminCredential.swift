@@ -18,7 +18,9 @@ enum AdminCredential {
       let bytes = Text.base32Decode(String(text.dropFirst(prefix.count))), bytes.count == 40
     else { return false }
     let expiry = Array(bytes[..<8])
-    let seconds = expiry.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) }
+    let seconds = unsafe expiry.withUnsafeBytes {
+      unsafe UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self))
+    }
     guard Int64(clamping: seconds) > wall.nanoseconds / 1_000_000_000 else { return false }
     let given = Array(bytes[8...])
     for key in [keys.current, keys.previous].compactMap({ $0 })
@@ -29,7 +31,7 @@ enum AdminCredential {
   }
 
   private static func tag(_ expiry: [UInt8], _ key: SigningKey) -> [UInt8] {
-    let derived = key.secret.withUnsafeBytes { hmacSHA256(key: [UInt8]($0), label) }
+    let derived = unsafe key.secret.withUnsafeBytes { unsafe hmacSHA256(key: [UInt8]($0), label) }
     return hmacSHA256(key: derived, expiry)
   }
 }

@@ -108,7 +108,7 @@ final class UnaryCall: GrpcHandler, @unchecked Sendable {
   init(_ serve: @escaping Serve) { self.serve = serve }
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
-    request = [UInt8](bytes)
+    request = unsafe [UInt8](bytes)
   }
 
   func receiveHalfClose(on call: GrpcCall) {
@@ -148,7 +148,7 @@ final class ServerStreamCall<Request: ProtoMessage, Response: ProtoMessage>: Grp
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
     do {
-      request = try Request(decoding: bytes)
+      request = try unsafe Request(decoding: bytes)
     } catch {
       call.finish(Fault(.badRequest, "the request is no valid \(Request.fullName)"))
     }

@@ -69,9 +69,9 @@ struct ArchiveCheck {
     var known: [ChannelID: String] = [:]
     var isDamaged = false
     do throws(Fault) {
-      try store.scan(.state, from: [StateKind.name], to: [StateKind.name + 1], bulk: true) {
+      try unsafe store.scan(.state, from: [StateKind.name], to: [StateKind.name + 1], bulk: true) {
         key, value in
-        if let (id, name, _) = ChannelInventory.name(key, value) { known[id] = name }
+        if let (id, name, _) = unsafe ChannelInventory.name(key, value) { known[id] = name }
         return true
       }
     } catch {
@@ -86,9 +86,9 @@ struct ArchiveCheck {
     }
     if isDamaged {
       do throws(Fault) {
-        try store.scan(.slots, bulk: true) { _, value in
+        try unsafe store.scan(.slots, bulk: true) { _, value in
           guard value.count == 24 else { return true }
-          strays.insert(Self.channel(value))
+          unsafe strays.insert(Self.channel(value))
           return true
         }
       } catch {
@@ -100,7 +100,7 @@ struct ArchiveCheck {
   }
 
   private static func channel(_ key: UnsafeRawBufferPointer) -> ChannelID {
-    ChannelID(
+    unsafe ChannelID(
       high: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 0, as: UInt64.self)),
       low: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
   }
@@ -110,8 +110,8 @@ struct ArchiveCheck {
     var from: [UInt8] = []
     while true {
       var found: ChannelID?
-      try store.scan(.records, from: from) { key, _ in
-        if key.count == 24 { found = Self.channel(key) }
+      try unsafe store.scan(.records, from: from) { key, _ in
+        if key.count == 24 { found = unsafe Self.channel(key) }
         return found == nil
       }
       guard let channel = found else { return }

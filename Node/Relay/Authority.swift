@@ -29,8 +29,8 @@ final class Authority: @unchecked Sendable {
     self.loop = loop
     self.keys = keys
     var rows: [Row] = []
-    try node.store.scan(.tokens, from: [], to: [0xff, 0xff]) { key, value in
-      rows.append(Row(key: [UInt8](key), value: [UInt8](value)))
+    try unsafe node.store.scan(.tokens, from: [], to: [0xff, 0xff]) { key, value in
+      unsafe rows.append(Row(key: [UInt8](key), value: [UInt8](value)))
       return true
     }
     var settings = TokenSettings(writer: Random.uint64())

@@ -22,8 +22,8 @@ struct ChannelInventory {
     var from = [StateKind.name]
     if !after.isEmpty { from += ChannelID(family: .skytale, name: after).bytes + [0] }
     var found: [(ChannelID, String, Family)] = []
-    try store.scan(.state, from: from, to: [StateKind.name + 1]) { key, value in
-      guard let entry = Self.name(key, value) else { return true }
+    try unsafe store.scan(.state, from: from, to: [StateKind.name + 1]) { key, value in
+      guard let entry = unsafe Self.name(key, value) else { return true }
       if prefix.isEmpty || entry.1.hasPrefix(prefix) { found.append(entry) }
       return found.count < limit
     }
@@ -37,13 +37,13 @@ struct ChannelInventory {
   static func name(
     _ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer
   ) -> (ChannelID, String, Family)? {
-    guard key.count == 17, value.count > 1, let family = Family(rawValue: value[0]) else {
+    guard key.count == 17, value.count > 1, let family = unsafe Family(rawValue: value[0]) else {
       return nil
     }
-    let id = ChannelID(
+    let id = unsafe ChannelID(
       high: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 1, as: UInt64.self)),
       low: UInt64(bigEndian: key.loadUnaligned(fromByteOffset: 9, as: UInt64.self)))
-    return (id, String(decoding: value.dropFirst(), as: UTF8.self), family)
+    return (id, unsafe String(decoding: value.dropFirst(), as: UTF8.self), family)
   }
 
   private func describe(
@@ -74,8 +74,8 @@ struct ChannelInventory {
       }
     }
     let grants = StateKind.prefix(StateKind.grant, id)
-    try store.scan(.state, from: grants, to: keyAfter(prefix: grants)) { _, value in
-      out.grants.append(String(decoding: value, as: UTF8.self))
+    try unsafe store.scan(.state, from: grants, to: keyAfter(prefix: grants)) { _, value in
+      unsafe out.grants.append(String(decoding: value, as: UTF8.self))
       return true
     }
     return out

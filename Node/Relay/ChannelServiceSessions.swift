@@ -31,7 +31,7 @@ final class PublishSession: Session, GrpcHandler {
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
     let request: PublishRequest
     do {
-      request = try PublishRequest(decoding: bytes)
+      request = try unsafe PublishRequest(decoding: bytes)
     } catch {
       end(Fault(.badRequest, "not a PublishRequest: \(error)"))
       return
@@ -56,8 +56,8 @@ final class PublishSession: Session, GrpcHandler {
     }
     let type = request.messageType == 0 ? 1 : request.messageType
     guard
-      let frame = request.payload.withUnsafeBytes({
-        SkytaleFrame.make(
+      let frame = unsafe request.payload.withUnsafeBytes({
+        unsafe SkytaleFrame.make(
           org: name.org, namespace: name.namespace, service: name.service, messageType: type,
           payloadType: request.payloadType, payload: $0)
       })
@@ -69,7 +69,7 @@ final class PublishSession: Session, GrpcHandler {
       frame: frame, hasSuffix: true, type: UInt8(truncatingIfNeeded: type),
       producer: request.producerID, producerSequence: request.producerSequence,
       durability: durability(request), token: token)
-    request.payload.withUnsafeBytes { describe($0, in: &publication) }
+    unsafe request.payload.withUnsafeBytes { unsafe describe($0, in: &publication) }
     shard.publish(self, channel, publication)
     shard.brake(self)
   }
@@ -144,7 +144,7 @@ final class ReadSession: Session, GrpcHandler {
     started = true
     let request: ReadRequest
     do {
-      request = try ReadRequest(decoding: bytes)
+      request = try unsafe ReadRequest(decoding: bytes)
     } catch {
       end(Fault(.badRequest, "not a ReadRequest: \(error)"))
       return

@@ -19,7 +19,7 @@ final class DataPlaneSession: Session, GrpcHandler {
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
     let view: SlimView
     do {
-      view = try SlimView(bytes)
+      view = try unsafe SlimView(bytes)
     } catch {
       end(Fault(.badRequest, "not a dataplane.proto.v1.Message: \(error)"))
       return
@@ -29,14 +29,14 @@ final class DataPlaneSession: Session, GrpcHandler {
     }
     switch view.kind {
     case .subscribe:
-      guard let channel = channel(view, bytes) else { return }
+      guard let channel = unsafe channel(view, bytes) else { return }
       shard.subscribe(
         self, channel, Subscription(start: .replay, follow: true, limit: 0, token: 0))
     case .unsubscribe:
-      guard let channel = channel(view, bytes) else { return }
+      guard let channel = unsafe channel(view, bytes) else { return }
       shard.unsubscribe(self, channel)
     case .publish:
-      receivePublish(view, bytes)
+      unsafe receivePublish(view, bytes)
     case .link, .subscriptionAck, .none:
       break
     }
@@ -61,12 +61,12 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   private func receivePublish(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) {
-    if isCover(view, bytes) {
+    if unsafe isCover(view, bytes) {
       shard.counts.coverFrames &+= 1
       return
     }
-    guard let channel = channel(view, bytes) else { return }
-    guard let built = SkytaleFrame.build(from: bytes, view: view) else {
+    guard let channel = unsafe channel(view, bytes) else { return }
+    guard let built = unsafe SkytaleFrame.build(from: bytes, view: view) else {
       end(Fault(.badRequest, "a publish this node cannot forward"))
       return
     }
@@ -74,7 +74,7 @@ final class DataPlaneSession: Session, GrpcHandler {
       frame: built.frame, hasSuffix: built.hasSuffix,
       type: UInt8(truncatingIfNeeded: view.sessionMessageType))
     if let range = view.payload {
-      describe(UnsafeRawBufferPointer(rebasing: bytes[range]), in: &publication)
+      unsafe describe(UnsafeRawBufferPointer(rebasing: bytes[range]), in: &publication)
     }
     shard.publish(self, channel, publication)
     shard.brake(self)
@@ -83,7 +83,7 @@ final class DataPlaneSession: Session, GrpcHandler {
   /// 0.5.2 agents send noise to hide when they talk: dropped, counted, never stored or metered.
   private func isCover(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) -> Bool {
     guard let range = view.payloadType, range.count == Self.coverType.count else { return false }
-    return UnsafeRawBufferPointer(rebasing: bytes[range]).elementsEqual(Self.coverType)
+    return unsafe UnsafeRawBufferPointer(rebasing: bytes[range]).elementsEqual(Self.coverType)
   }
   private static let coverType = Array("application/x-skytale-cover".utf8)
 
@@ -93,16 +93,16 @@ final class DataPlaneSession: Session, GrpcHandler {
       shard.counts.withoutRight &+= 1
       return nil
     }
-    let raw = UnsafeRawBufferPointer(rebasing: bytes[range])
-    if let lastChannel, raw.count == lastName.count, raw.elementsEqual(lastName) {
+    let raw = unsafe UnsafeRawBufferPointer(rebasing: bytes[range])
+    if let lastChannel, raw.count == lastName.count, unsafe raw.elementsEqual(lastName) {
       return lastChannel
     }
-    guard let name = view.destination.channelName(in: bytes) else {
+    guard let name = unsafe view.destination.channelName(in: bytes) else {
       shard.counts.withoutRight &+= 1
       return nil
     }
     let found = shard.channel(name)
-    lastName = [UInt8](raw)
+    lastName = unsafe [UInt8](raw)
     lastChannel = found
     return found
   }
@@ -144,13 +144,13 @@ final class DataPlaneSession: Session, GrpcHandler {
 
 /// Reads the clear header of an MLS message into a publication; a commit also gets its digest.
 func describe(_ payload: UnsafeRawBufferPointer, in publication: inout Publication) {
-  guard let header = MLSHeader.read(payload) else { return }
+  guard let header = unsafe MLSHeader.read(payload) else { return }
   publication.mls = MLSKind(rawValue: header.content.rawValue) ?? .other
   publication.epoch = header.epoch
   if publication.mls == .commit {
-    let digest = sha256(payload)
-    publication.digest = digest.withUnsafeBytes {
-      (
+    let digest = unsafe sha256(payload)
+    publication.digest = unsafe digest.withUnsafeBytes {
+      unsafe (
         UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
         UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
       )

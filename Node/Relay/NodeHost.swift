@@ -218,8 +218,10 @@ final class Guarded<Value: Sendable>: Sendable {
 extension SigningKeys {
   /// In the form the token engine and the loops verify with.
   var set: SigningKeySet {
-    var secrets = [current.kid: current.secret.withUnsafeBytes { [UInt8]($0) }]
-    if let previous { secrets[previous.kid] = previous.secret.withUnsafeBytes { [UInt8]($0) } }
+    var secrets = [current.kid: unsafe current.secret.withUnsafeBytes { unsafe [UInt8]($0) }]
+    if let previous {
+      secrets[previous.kid] = unsafe previous.secret.withUnsafeBytes { unsafe [UInt8]($0) }
+    }
     return SigningKeySet(current: current.kid, secrets: secrets)
   }
 }

@@ -24,8 +24,8 @@ extension Store {
       guard row.key.count == 10 else {
         throw Fault(.damaged, "a slot row of \(row.key.count) bytes")
       }
-      let index = row.key.withUnsafeBytes {
-        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 2, as: UInt64.self))
+      let index = unsafe row.key.withUnsafeBytes {
+        unsafe UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 2, as: UInt64.self))
       }
       heads.append((slot, index + 1))
     }

@@ -126,10 +126,10 @@ extension Mutation {
   /// What a row says; nil when it is damaged or of a kind or version that is not known here. Usage rows
   /// are read by `UsageTotal`.
   init?(_ row: Row) {
-    let made: Mutation? = row.key.withUnsafeBytes { key in
-      row.value.withUnsafeBytes { value in
-        var k = ByteReader(key)
-        var v = ByteReader(value)
+    let made: Mutation? = unsafe row.key.withUnsafeBytes { key in
+      unsafe row.value.withUnsafeBytes { value in
+        var k = unsafe ByteReader(key)
+        var v = unsafe ByteReader(value)
         guard let read = try? Mutation.read(&k, &v), k.atEnd, v.atEnd else { return nil }
         return read
       }

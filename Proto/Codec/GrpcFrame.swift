@@ -17,17 +17,18 @@ public enum GrpcFrame {
   /// Reads a prefix. Nothing may be allocated for the message before this said `message`.
   @inlinable public static func prefix(_ bytes: UnsafeRawBufferPointer, limit: Int) -> Prefix {
     guard bytes.count >= prefixBytes else { return .incomplete }
-    guard bytes[0] <= 1 else { return .malformed }
-    let length = Int(UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
+    guard unsafe bytes[0] <= 1 else { return .malformed }
+    let length = unsafe Int(
+      UInt32(bigEndian: bytes.loadUnaligned(fromByteOffset: 1, as: UInt32.self)))
     guard length <= limit else { return .tooLarge(length: length) }
-    return .message(length: length, compressed: bytes[0] == 1)
+    return unsafe .message(length: length, compressed: bytes[0] == 1)
   }
 
   /// Writes the prefix of an uncompressed message of `length` bytes.
   @inlinable public static func writePrefix(_ length: Int, to buffer: UnsafeMutableRawBufferPointer)
   {
     precondition(length >= 0 && length <= Int(UInt32.max), "a gRPC message of \(length) bytes")
-    buffer.storeBytes(of: 0, toByteOffset: 0, as: UInt8.self)
-    buffer.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 1, as: UInt32.self)
+    unsafe buffer.storeBytes(of: 0, toByteOffset: 0, as: UInt8.self)
+    unsafe buffer.storeBytes(of: UInt32(length).bigEndian, toByteOffset: 1, as: UInt32.self)
   }
 }

@@ -25,19 +25,20 @@ public struct MLSHeader: Sendable {
   /// Reads the header at the start, or behind the eight bytes that newer Skytale agents put before
   /// a padded message (mask, length XOR mask, both little-endian). nil: no MLS message.
   public static func read(_ bytes: UnsafeRawBufferPointer) -> MLSHeader? {
-    if let plain = parse(bytes, 0..<bytes.count) { return plain }
+    if let plain = unsafe parse(bytes, 0..<bytes.count) { return plain }
     guard bytes.count > 8 else { return nil }
-    let mask = UInt32(littleEndian: bytes.loadUnaligned(as: UInt32.self))
-    let masked = UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+    let mask = unsafe UInt32(littleEndian: bytes.loadUnaligned(as: UInt32.self))
+    let masked = unsafe UInt32(
+      littleEndian: bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
     let length = Int(mask ^ masked)
-    guard length > 0, length <= bytes.count - 8, let inner = parse(bytes, 8..<8 + length),
+    guard length > 0, length <= bytes.count - 8, let inner = unsafe parse(bytes, 8..<8 + length),
       inner.content == .application
     else { return nil }
     return inner
   }
 
   private static func parse(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> MLSHeader? {
-    var r = Cursor(bytes: bytes, at: range.lowerBound, end: range.upperBound)
+    var r = unsafe Cursor(bytes: bytes, at: range.lowerBound, end: range.upperBound)
     guard r.integer(UInt16.self) == 1, let format = r.integer(UInt16.self) else { return nil }
     switch format {
     case 1, 2: break
@@ -67,7 +68,8 @@ public struct MLSHeader: Sendable {
       content: content, epoch: epoch, groupID: group, wireFormat: format, sender: sender)
   }
 
-  private struct Cursor {
+  // SAFETY: lives inside `parse`, which borrows the bytes; `at` never passes `end`, `end` never them.
+  @safe private struct Cursor {
     let bytes: UnsafeRawBufferPointer
     var at: Int
     let end: Int
@@ -76,7 +78,7 @@ public struct MLSHeader: Sendable {
       let size = MemoryLayout<T>.size
       guard end - at >= size else { return nil }
       defer { at += size }
-      return T(bigEndian: bytes.loadUnaligned(fromByteOffset: at, as: T.self))
+      return unsafe T(bigEndian: bytes.loadUnaligned(fromByteOffset: at, as: T.self))
     }
 
     /// `opaque<V>`: a length of 1, 2 or 4 bytes in its shortest form (RFC 9420 section 2.1.2), then

@@ -25,18 +25,20 @@ extension WireDecodable {
   /// Decodes a whole message.
   @inlinable public init(decoding bytes: UnsafeRawBufferPointer) throws(WireError) {
     self.init()
-    var reader = WireReader(bytes)
+    var reader = unsafe WireReader(bytes)
     try merge(from: &reader)
   }
 
   @inlinable public init(decoding bytes: [UInt8]) throws(WireError) {
-    self = try bytes.withUnsafeBufferPointer { part throws(WireError) in
-      try Self(decoding: UnsafeRawBufferPointer(part))
+    self = try unsafe bytes.withUnsafeBufferPointer { part throws(WireError) in
+      try unsafe Self(decoding: UnsafeRawBufferPointer(part))
     }
   }
 
   @inlinable public init(decoding bytes: Bytes) throws(WireError) {
-    self = try bytes.withUnsafeBytes { part throws(WireError) in try Self(decoding: part) }
+    self = try unsafe bytes.withUnsafeBytes { part throws(WireError) in
+      try unsafe Self(decoding: part)
+    }
   }
 }
 
@@ -46,8 +48,8 @@ extension ProtoMessage {
     let size = encodedSize
     // The shared empty array must not be written, not even its count.
     if size == 0 { return [] }
-    return [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
-      var writer = WireWriter(UnsafeMutableRawBufferPointer(buffer))
+    return unsafe [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+      var writer = unsafe WireWriter(UnsafeMutableRawBufferPointer(buffer))
       encode(into: &writer)
       precondition(writer.position == size, "\(Self.fullName) is smaller than its computed size")
       count = size
@@ -57,9 +59,9 @@ extension ProtoMessage {
   /// The message as one gRPC frame (five bytes of prefix, uncompressed), in one allocation.
   public func framed() -> Bytes {
     let size = encodedSize
-    return Bytes(count: size + GrpcFrame.prefixBytes) { buffer in
-      GrpcFrame.writePrefix(size, to: buffer)
-      var writer = WireWriter(
+    return unsafe Bytes(count: size + GrpcFrame.prefixBytes) { buffer in
+      unsafe GrpcFrame.writePrefix(size, to: buffer)
+      var writer = unsafe WireWriter(
         UnsafeMutableRawBufferPointer(rebasing: buffer[GrpcFrame.prefixBytes...]))
       encode(into: &writer)
       precondition(writer.position == size, "\(Self.fullName) is smaller than its computed size")

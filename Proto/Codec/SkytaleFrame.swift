@@ -14,7 +14,7 @@ public enum SkytaleFrame {
   ) -> (frame: Bytes, hasSuffix: Bool)? {
     guard view.kind == .publish else { return nil }
     guard let payload = view.payload else {
-      guard let frame = withoutPayload(bytes, view) else { return nil }
+      guard let frame = unsafe withoutPayload(bytes, view) else { return nil }
       return (frame, false)
     }
     let last = view.depth - 1
@@ -32,11 +32,11 @@ public enum SkytaleFrame {
     let frame = framed(size) { w in
       for i in 0...last {
         let level = view.levels[i]
-        writeOthers(&w, bytes, level, view, isPublish: i == 1)
+        unsafe writeOthers(&w, bytes, level, view, isPublish: i == 1)
         w.tag(level.tag)
         w.length(inner[i])
       }
-      w.raw(part(bytes, payload))
+      unsafe w.raw(part(bytes, payload))
       w.zeros(Limits.suffixBytes)
     }
     return (frame, true)
@@ -69,7 +69,7 @@ public enum SkytaleFrame {
         w.tag(way[i])
         w.length(inner[i])
       }
-      w.raw(payload)
+      unsafe w.raw(payload)
       w.zeros(Limits.suffixBytes)
     }
   }
@@ -89,10 +89,10 @@ public enum SkytaleFrame {
   public static func payload(
     of frame: Bytes
   ) -> (payload: Range<Int>, payloadType: Range<Int>, type: UInt32)? {
-    frame.withUnsafeBytes { all in
+    unsafe frame.withUnsafeBytes { all in
       guard all.count > GrpcFrame.prefixBytes else { return nil }
-      let message = UnsafeRawBufferPointer(rebasing: all[GrpcFrame.prefixBytes...])
-      guard let view = try? SlimView(message), let payload = view.payload,
+      let message = unsafe UnsafeRawBufferPointer(rebasing: all[GrpcFrame.prefixBytes...])
+      guard let view = try? unsafe SlimView(message), let payload = view.payload,
         payload.upperBound == message.count, payload.count >= Limits.suffixBytes
       else { return nil }
       func moved(_ range: Range<Int>) -> Range<Int> {
@@ -111,7 +111,7 @@ public enum SkytaleFrame {
     let top = view.levels[0]
     if view.strippedBytes == 0 {
       guard bytes.count <= Limits.messageBytes else { return nil }
-      return framed(bytes.count) { w in w.raw(bytes) }
+      return framed(bytes.count) { w in unsafe w.raw(bytes) }
     }
     // The publish is written last, with its header stripped and nothing taken out of it.
     let body = view.levels[1].body
@@ -119,10 +119,10 @@ public enum SkytaleFrame {
     let size = top.body.count - top.record.count + recordSize(top.tag, publish)
     guard size <= Limits.messageBytes else { return nil }
     return framed(size) { w in
-      writeOthers(&w, bytes, top, view, isPublish: false)
+      unsafe writeOthers(&w, bytes, top, view, isPublish: false)
       w.tag(top.tag)
       w.length(publish)
-      writeOthers(&w, bytes, SlimView.Level(body: body), view, isPublish: true)
+      unsafe writeOthers(&w, bytes, SlimView.Level(body: body), view, isPublish: true)
     }
   }
 
@@ -142,25 +142,25 @@ public enum SkytaleFrame {
     let hole = level.record
     if !strips {
       if hole.isEmpty {
-        w.raw(part(bytes, level.body))
+        unsafe w.raw(part(bytes, level.body))
         return
       }
-      w.raw(part(bytes, level.body.lowerBound..<hole.lowerBound))
-      w.raw(part(bytes, hole.upperBound..<level.body.upperBound))
+      unsafe w.raw(part(bytes, level.body.lowerBound..<hole.lowerBound))
+      unsafe w.raw(part(bytes, hole.upperBound..<level.body.upperBound))
       return
     }
     let header = view.headerRecord
     let headerFirst = hole.isEmpty || header.lowerBound < hole.lowerBound
     let (first, second) = headerFirst ? (header, hole) : (hole, header)
-    w.raw(part(bytes, level.body.lowerBound..<first.lowerBound))
-    if headerFirst { writeHeader(&w, bytes, view) }
+    unsafe w.raw(part(bytes, level.body.lowerBound..<first.lowerBound))
+    if headerFirst { unsafe writeHeader(&w, bytes, view) }
     if second.isEmpty {
-      w.raw(part(bytes, first.upperBound..<level.body.upperBound))
+      unsafe w.raw(part(bytes, first.upperBound..<level.body.upperBound))
       return
     }
-    w.raw(part(bytes, first.upperBound..<second.lowerBound))
-    if !headerFirst { writeHeader(&w, bytes, view) }
-    w.raw(part(bytes, second.upperBound..<level.body.upperBound))
+    unsafe w.raw(part(bytes, first.upperBound..<second.lowerBound))
+    if !headerFirst { unsafe writeHeader(&w, bytes, view) }
+    unsafe w.raw(part(bytes, second.upperBound..<level.body.upperBound))
   }
 
   private static func writeHeader(
@@ -168,13 +168,13 @@ public enum SkytaleFrame {
   ) {
     w.tag(10)
     w.length(view.headerBody.count - view.strippedBytes)
-    var r = WireReader(bytes, range: view.headerBody)
+    var r = unsafe WireReader(bytes, range: view.headerBody)
     while true {
       let start = r.position
       // Cannot fail: the view was read from the same bytes.
       guard let tag = try? r.nextTag(), tag != 0, (try? r.skip(tag)) != nil else { return }
       if tag == 40 || tag == 48 || tag == 56 { continue }
-      w.raw(part(bytes, start..<r.position))
+      unsafe w.raw(part(bytes, start..<r.position))
     }
   }
 
@@ -249,13 +249,14 @@ public enum SkytaleFrame {
   private static func part(
     _ bytes: UnsafeRawBufferPointer, _ range: Range<Int>
   ) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(rebasing: bytes[range])
+    unsafe UnsafeRawBufferPointer(rebasing: bytes[range])
   }
 
   private static func framed(_ size: Int, _ fill: (inout WireWriter) -> Void) -> Bytes {
-    Bytes(count: size + GrpcFrame.prefixBytes) { buffer in
-      GrpcFrame.writePrefix(size, to: buffer)
-      var w = WireWriter(UnsafeMutableRawBufferPointer(rebasing: buffer[GrpcFrame.prefixBytes...]))
+    unsafe Bytes(count: size + GrpcFrame.prefixBytes) { buffer in
+      unsafe GrpcFrame.writePrefix(size, to: buffer)
+      var w = unsafe WireWriter(
+        UnsafeMutableRawBufferPointer(rebasing: buffer[GrpcFrame.prefixBytes...]))
       fill(&w)
       precondition(w.position == size, "a frame is smaller than its computed size")
     }

@@ -103,7 +103,7 @@ extension WireReader {
   /// The offsets of a text, which must be UTF-8. Allocates nothing.
   mutating func text() throws(WireError) -> Range<Int> {
     let range = try delimited()
-    guard isUTF8(UnsafeRawBufferPointer(rebasing: whole[range])) else { throw .malformed }
+    guard unsafe isUTF8(UnsafeRawBufferPointer(rebasing: whole[range])) else { throw .malformed }
     return range
   }
 
@@ -122,12 +122,12 @@ extension WireReader {
 /// True for well-formed UTF-8 (RFC 3629). Allocates nothing.
 func isUTF8(_ bytes: UnsafeRawBufferPointer) -> Bool {
   var high: UInt8 = 0
-  for byte in bytes { high |= byte }
+  for i in 0..<bytes.count { high |= unsafe bytes[i] }
   if high < 0x80 { return true }
   var decoder = UTF8()
-  var iterator = bytes.makeIterator()
+  var iterator = unsafe bytes.makeIterator()
   while true {
-    switch decoder.decode(&iterator) {
+    switch unsafe decoder.decode(&iterator) {
     case .scalarValue: continue
     case .emptyInput: return true
     case .error: return false

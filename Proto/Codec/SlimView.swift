@@ -62,7 +62,7 @@ public struct SlimView: Sendable {
 
   /// Reads a whole message.
   public init(_ bytes: UnsafeRawBufferPointer) throws(WireError) {
-    var r = WireReader(bytes)
+    var r = unsafe WireReader(bytes)
     try readMessage(&r)
     if let range = payload, range.isEmpty { payload = nil }
   }
@@ -314,7 +314,7 @@ public struct SlimNameView: Sendable {
     guard hasStringName else { return nil }
     func text(_ range: Range<Int>) -> String {
       // Checked to be UTF-8 when it was read.
-      String(decoding: UnsafeRawBufferPointer(rebasing: bytes[range]), as: UTF8.self)
+      unsafe String(decoding: UnsafeRawBufferPointer(rebasing: bytes[range]), as: UTF8.self)
     }
     return ChannelName(org: text(org), namespace: text(namespace), service: text(service))
   }

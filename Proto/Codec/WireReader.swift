@@ -24,14 +24,15 @@ public enum WireType {
 ///
 /// Offsets are counted from the first byte of the whole buffer, also inside embedded messages.
 /// Valid only while the bytes are.
-@frozen public struct WireReader {
+/// SAFETY: who makes a reader marks that the bytes outlive it; 0 <= `at` <= `limit` <= their count.
+@safe @frozen public struct WireReader {
   @usableFromInline let whole: UnsafeRawBufferPointer
   @usableFromInline var at: Int
   @usableFromInline var limit: Int
   @usableFromInline var depth: Int
 
   @inlinable public init(_ bytes: UnsafeRawBufferPointer) {
-    whole = bytes
+    unsafe whole = bytes
     at = 0
     limit = bytes.count
     depth = Limits.protoDepth
@@ -41,7 +42,7 @@ public enum WireType {
   @inlinable public init(_ bytes: UnsafeRawBufferPointer, range: Range<Int>) {
     precondition(
       range.lowerBound >= 0 && range.upperBound <= bytes.count, "range outside the bytes")
-    whole = bytes
+    unsafe whole = bytes
     at = range.lowerBound
     limit = range.upperBound
     depth = Limits.protoDepth
@@ -56,7 +57,7 @@ public enum WireType {
   /// The next field's tag (number << 3 | wire type), or 0 at the end of the message.
   @inlinable public mutating func nextTag() throws(WireError) -> UInt32 {
     if at == limit { return 0 }
-    let first = whole[at]
+    let first = unsafe whole[at]
     if first < 0x80 {
       at &+= 1
       return try Self.checkTag(UInt32(first))
@@ -76,7 +77,7 @@ public enum WireType {
   @inlinable public mutating func uint64() throws(WireError) -> UInt64 {
     var next = at
     guard next < limit else { throw .truncated }
-    let first = whole[next]
+    let first = unsafe whole[next]
     next &+= 1
     if first < 0x80 {
       at = next
@@ -86,7 +87,7 @@ public enum WireType {
     var shift: UInt64 = 7
     while true {
       guard next < limit else { throw .truncated }
-      let byte = whole[next]
+      let byte = unsafe whole[next]
       next &+= 1
       // The tenth byte holds one bit.
       if shift == 63 && byte > 1 { throw .malformed }
@@ -120,12 +121,12 @@ public enum WireType {
   @inlinable public mutating func fixed64() throws(WireError) -> UInt64 {
     guard limit &- at >= 8 else { throw .truncated }
     defer { at &+= 8 }
-    return UInt64(littleEndian: whole.loadUnaligned(fromByteOffset: at, as: UInt64.self))
+    return unsafe UInt64(littleEndian: whole.loadUnaligned(fromByteOffset: at, as: UInt64.self))
   }
   @inlinable public mutating func fixed32() throws(WireError) -> UInt32 {
     guard limit &- at >= 4 else { throw .truncated }
     defer { at &+= 4 }
-    return UInt32(littleEndian: whole.loadUnaligned(fromByteOffset: at, as: UInt32.self))
+    return unsafe UInt32(littleEndian: whole.loadUnaligned(fromByteOffset: at, as: UInt32.self))
   }
   @inlinable public mutating func sfixed64() throws(WireError) -> Int64 {
     Int64(bitPattern: try fixed64())
@@ -151,14 +152,14 @@ public enum WireType {
 
   @inlinable public mutating func bytes() throws(WireError) -> [UInt8] {
     let range = try delimited()
-    return [UInt8](UnsafeRawBufferPointer(rebasing: whole[range]))
+    return unsafe [UInt8](UnsafeRawBufferPointer(rebasing: whole[range]))
   }
 
   /// Text, which must be UTF-8.
   @inlinable public mutating func string() throws(WireError) -> String {
     let range = try delimited()
-    let part = UnsafeRawBufferPointer(rebasing: whole[range])
-    guard let text = String(validating: part, as: UTF8.self) else { throw .malformed }
+    let part = unsafe UnsafeRawBufferPointer(rebasing: whole[range])
+    guard let text = unsafe String(validating: part, as: UTF8.self) else { throw .malformed }
     return text
   }
 

@@ -1,11 +1,12 @@
 /// Writes the protobuf wire format into a buffer whose size was computed before. Overrunning it is
 /// our own mistake and traps.
-@frozen public struct WireWriter {
+/// SAFETY: who makes a writer marks that the buffer outlives it; every write asks `room` first.
+@safe @frozen public struct WireWriter {
   @usableFromInline let whole: UnsafeMutableRawBufferPointer
   @usableFromInline var at: Int
 
   @inlinable public init(_ buffer: UnsafeMutableRawBufferPointer) {
-    whole = buffer
+    unsafe whole = buffer
     at = 0
   }
 
@@ -13,7 +14,8 @@
   @inlinable public var position: Int { at }
 
   @inlinable func room(_ n: Int) {
-    precondition(n <= whole.count &- at, "an encoded message is larger than its computed size")
+    unsafe precondition(
+      n <= whole.count &- at, "an encoded message is larger than its computed size")
   }
 
   @inlinable public mutating func uint64(_ value: UInt64) {
@@ -27,7 +29,7 @@
 
   @inlinable public mutating func byte(_ value: UInt8) {
     room(1)
-    whole[at] = value
+    unsafe whole[at] = value
     at &+= 1
   }
 
@@ -42,12 +44,12 @@
 
   @inlinable public mutating func fixed64(_ value: UInt64) {
     room(8)
-    whole.storeBytes(of: value.littleEndian, toByteOffset: at, as: UInt64.self)
+    unsafe whole.storeBytes(of: value.littleEndian, toByteOffset: at, as: UInt64.self)
     at &+= 8
   }
   @inlinable public mutating func fixed32(_ value: UInt32) {
     room(4)
-    whole.storeBytes(of: value.littleEndian, toByteOffset: at, as: UInt32.self)
+    unsafe whole.storeBytes(of: value.littleEndian, toByteOffset: at, as: UInt32.self)
     at &+= 4
   }
   @inlinable public mutating func sfixed64(_ value: Int64) { fixed64(UInt64(bitPattern: value)) }
@@ -57,22 +59,24 @@
 
   /// Bytes as they are, without a length.
   @inlinable public mutating func raw(_ bytes: UnsafeRawBufferPointer) {
-    guard bytes.count > 0, let from = bytes.baseAddress, let to = whole.baseAddress else { return }
+    guard bytes.count > 0, let from = bytes.baseAddress, let to = unsafe whole.baseAddress else {
+      return
+    }
     room(bytes.count)
-    (to + at).copyMemory(from: from, byteCount: bytes.count)
+    unsafe (to + at).copyMemory(from: from, byteCount: bytes.count)
     at &+= bytes.count
   }
 
   /// `n` zero bytes.
   @inlinable public mutating func zeros(_ n: Int) {
     room(n)
-    for i in 0..<n { whole[at &+ i] = 0 }
+    for i in 0..<n { unsafe whole[at &+ i] = 0 }
     at &+= n
   }
 
   @inlinable public mutating func bytes(_ value: [UInt8]) {
     length(value.count)
-    value.withUnsafeBytes { raw($0) }
+    unsafe value.withUnsafeBytes { unsafe raw($0) }
   }
 
   @inlinable public mutating func string(_ value: String) {
@@ -82,8 +86,8 @@
 
   /// UTF-8 as it is, without a length.
   @inlinable public mutating func text(_ value: String) {
-    let done: Void? = value.utf8.withContiguousStorageIfAvailable {
-      raw(UnsafeRawBufferPointer($0))
+    let done: Void? = unsafe value.utf8.withContiguousStorageIfAvailable {
+      unsafe raw(UnsafeRawBufferPointer($0))
     }
     if done == nil { for b in value.utf8 { byte(b) } }
   }

@@ -2,8 +2,9 @@ internal import Codec
 
 /// Cuts gRPC messages out of a byte stream. Whole messages inside a chunk are handed out without a copy;
 /// only what a chunk's end cuts is kept. Memory grows with what arrived, not with what was declared.
-public struct Deframer: ~Copyable {
-  public enum Step {
+/// SAFETY: the buffer has this one owner and lives as long; 0 <= `head` <= `tail` <= `capacity`.
+@safe public struct Deframer: ~Copyable {
+  @safe public enum Step {
     case needsMore
     /// Valid until the next call.
     case message(UnsafeRawBufferPointer)
@@ -20,7 +21,7 @@ public struct Deframer: ~Copyable {
   private var handedOut = 0
 
   public init() {}
-  deinit { base?.deallocate() }
+  deinit { unsafe base?.deallocate() }
 
   /// Bytes kept.
   public var kept: Int { tail - head - handedOut }
@@ -28,12 +29,12 @@ public struct Deframer: ~Copyable {
   /// The next message of the kept bytes and `input`, of which it takes what it needs.
   public mutating func next(_ input: inout UnsafeRawBufferPointer, limit: Int) -> Step {
     if handedOut > 0 { drop() }
-    if tail == head { return direct(&input, limit) }
+    if tail == head { return unsafe direct(&input, limit) }
     while true {
       let have = tail &- head
-      let view = UnsafeRawBufferPointer(start: base.unsafelyUnwrapped + head, count: have)
+      let view = unsafe UnsafeRawBufferPointer(start: base.unsafelyUnwrapped + head, count: have)
       let wanted: Int
-      switch GrpcFrame.prefix(view, limit: limit) {
+      switch unsafe GrpcFrame.prefix(view, limit: limit) {
       case .incomplete: wanted = GrpcFrame.prefixBytes
       case .tooLarge(let length): return .tooLarge(length: length)
       case .malformed: return .malformed
@@ -42,42 +43,42 @@ public struct Deframer: ~Copyable {
         wanted = GrpcFrame.prefixBytes &+ length
         if have >= wanted {
           handedOut = wanted
-          return .message(
+          return unsafe .message(
             UnsafeRawBufferPointer(rebasing: view[GrpcFrame.prefixBytes..<wanted]))
         }
       }
-      if input.isEmpty { return .needsMore }
+      if unsafe input.isEmpty { return .needsMore }
       let part = min(wanted &- have, input.count)
-      keep(UnsafeRawBufferPointer(rebasing: input[..<part]), roomFor: wanted)
-      input = UnsafeRawBufferPointer(rebasing: input[part...])
+      unsafe keep(UnsafeRawBufferPointer(rebasing: input[..<part]), roomFor: wanted)
+      unsafe input = UnsafeRawBufferPointer(rebasing: input[part...])
     }
   }
 
   private mutating func direct(_ input: inout UnsafeRawBufferPointer, _ limit: Int) -> Step {
-    switch GrpcFrame.prefix(input, limit: limit) {
+    switch unsafe GrpcFrame.prefix(input, limit: limit) {
     case .tooLarge(let length): return .tooLarge(length: length)
     case .malformed: return .malformed
     case .message(let length, let compressed):
       if compressed { return .compressed }
       let whole = GrpcFrame.prefixBytes &+ length
       if input.count >= whole {
-        let message = UnsafeRawBufferPointer(rebasing: input[GrpcFrame.prefixBytes..<whole])
-        input = UnsafeRawBufferPointer(rebasing: input[whole...])
-        return .message(message)
+        let message = unsafe UnsafeRawBufferPointer(rebasing: input[GrpcFrame.prefixBytes..<whole])
+        unsafe input = UnsafeRawBufferPointer(rebasing: input[whole...])
+        return unsafe .message(message)
       }
-      keep(input, roomFor: whole)
+      unsafe keep(input, roomFor: whole)
     case .incomplete:
-      if input.isEmpty { return .needsMore }
-      keep(input, roomFor: 64)
+      if unsafe input.isEmpty { return .needsMore }
+      unsafe keep(input, roomFor: 64)
     }
-    input = UnsafeRawBufferPointer(start: nil, count: 0)
+    unsafe input = UnsafeRawBufferPointer(start: nil, count: 0)
     return .needsMore
   }
 
   /// Keeps bytes without looking at them: the reader has paused.
   public mutating func stash(_ input: UnsafeRawBufferPointer) {
     if handedOut > 0 { drop() }
-    keep(input, roomFor: 0)
+    unsafe keep(input, roomFor: 0)
   }
 
   private mutating func drop() {
@@ -91,8 +92,8 @@ public struct Deframer: ~Copyable {
   }
 
   private mutating func release() {
-    base?.deallocate()
-    base = nil
+    unsafe base?.deallocate()
+    unsafe base = nil
     capacity = 0
   }
 
@@ -101,23 +102,23 @@ public struct Deframer: ~Copyable {
     let have = tail - head
     let needed = have + bytes.count
     if tail + bytes.count > capacity {
-      if needed <= capacity, let base {
-        base.copyMemory(from: base + head, byteCount: have)
+      if needed <= capacity, let base = unsafe base {
+        unsafe base.copyMemory(from: base + head, byteCount: have)
       } else {
         // The whole message if it is small or nearly here, else doubling.
         let wanted = whole <= max(4096, 2 * needed) ? max(whole, needed) : 2 * needed
         let next = UnsafeMutableRawPointer.allocate(byteCount: wanted, alignment: 16)
-        if let base {
-          next.copyMemory(from: base + head, byteCount: have)
-          base.deallocate()
+        if let base = unsafe base {
+          unsafe next.copyMemory(from: base + head, byteCount: have)
+          unsafe base.deallocate()
         }
-        base = next
+        unsafe base = next
         capacity = wanted
       }
       head = 0
       tail = have
     }
-    (base.unsafelyUnwrapped + tail).copyMemory(from: from, byteCount: bytes.count)
+    unsafe (base.unsafelyUnwrapped + tail).copyMemory(from: from, byteCount: bytes.count)
     tail += bytes.count
   }
 

@@ -182,7 +182,7 @@ public final class GrpcBlockingStream: GrpcClientHandler, @unchecked Sendable {
   }
 
   public func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcClientCall) {
-    inbox.put(Bytes(bytes))
+    unsafe inbox.put(Bytes(bytes))
     if inbox.count >= GrpcBlockingStream.readAhead {
       call.pauseReading()
       shared.withLock { $0.paused = true }

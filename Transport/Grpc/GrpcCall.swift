@@ -37,9 +37,9 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
 
   init(_ routes: GrpcRoutes) { self.routes = routes }
 
-  public var loop: EventLoop { session.loop }
-  public var peer: PeerAddress { session.peer }
-  public var connection: Connection { session.connection }
+  public var loop: EventLoop { unsafe session.loop }
+  public var peer: PeerAddress { unsafe session.peer }
+  public var connection: Connection { unsafe session.connection }
   /// The first value of a request field; `name` in lower case. `-bin` values are base64 as on the wire.
   public func metadata(_ name: String) -> String? { fields[name] }
   public var metadata: HeaderFields { fields }
@@ -59,22 +59,22 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
       finish(.resourceExhausted, "the request headers are over \(Limits.headerListBytes) bytes")
       return
     }
-    if fields.withValue(of: ":method", { equals($0, "POST") }) != true {
+    if unsafe fields.withValue(of: ":method", { unsafe equals($0, "POST") }) != true {
       refuseHttp("405", ("allow", "POST"))
       return
     }
-    if fields.withValue(of: "content-type", isGrpcType) != true {
+    if unsafe fields.withValue(of: "content-type", isGrpcType) != true {
       refuseHttp("415", ("accept", "application/grpc"))
       return
     }
     path =
-      fields.withValue(of: ":path") { String(decoding: $0, as: UTF8.self) } ?? ""
+      unsafe fields.withValue(of: ":path") { unsafe String(decoding: $0, as: UTF8.self) } ?? ""
     guard let route = routes.table[path] else {
       finish(.unimplemented, "this server has no method \(path)")
       return
     }
     messageLimit = route.limits.messageBytes
-    if fields.withValue(of: "grpc-encoding", { equals($0, "identity") }) == false {
+    if unsafe fields.withValue(of: "grpc-encoding", { unsafe equals($0, "identity") }) == false {
       finish(
         .unimplemented, "only identity encoding is supported",
         metadata: [("grpc-accept-encoding", "identity")])
@@ -85,7 +85,8 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
   }
 
   private func takeDeadline() -> Bool {
-    guard let timeout = fields.withValue(of: "grpc-timeout", { GrpcText.timeout($0) }) else {
+    guard let timeout = unsafe fields.withValue(of: "grpc-timeout", { unsafe GrpcText.timeout($0) })
+    else {
       return true
     }
     guard let timeout else {
@@ -198,7 +199,7 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
   // MARK: events
 
   override func receiveMessage(_ bytes: UnsafeRawBufferPointer) {
-    handler?.receiveMessage(bytes, on: self)
+    unsafe handler?.receiveMessage(bytes, on: self)
   }
 
   override func receiveHalfClose() { handler?.receiveHalfClose(on: self) }
@@ -210,7 +211,7 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
   public override func receiveDrained(_ bytes: Int) { handler?.receiveDrained(bytes, on: self) }
 
   public override func receiveClosed(_ error: Http2Error, transportLost: Bool) {
-    session.loop.cancel(timer)
+    unsafe session.loop.cancel(timer)
     hearNoMore()
     if closeReason.isEmpty {
       closeReason =
@@ -222,14 +223,15 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
 
 private func equals(_ bytes: UnsafeRawBufferPointer, _ text: StaticString) -> Bool {
   guard bytes.count == text.utf8CodeUnitCount else { return false }
-  for i in 0..<bytes.count where bytes[i] != text.utf8Start[i] { return false }
+  for i in 0..<bytes.count where unsafe bytes[i] != text.utf8Start[i] { return false }
   return true
 }
 
 /// `application/grpc`, `application/grpc+proto`, `application/grpc;...`.
 private func isGrpcType(_ bytes: UnsafeRawBufferPointer) -> Bool {
   guard bytes.count >= 16,
-    equals(UnsafeRawBufferPointer(rebasing: bytes[..<16]), "application/grpc")
+    unsafe equals(UnsafeRawBufferPointer(rebasing: bytes[..<16]), "application/grpc")
   else { return false }
-  return bytes.count == 16 || bytes[16] == UInt8(ascii: "+") || bytes[16] == UInt8(ascii: ";")
+  return unsafe bytes.count == 16 || bytes[16] == UInt8(ascii: "+")
+    || bytes[16] == UInt8(ascii: ";")
 }

@@ -21,7 +21,8 @@ extension GrpcClientHandler {
 
 /// One call of a client. Belongs to its loop.
 public final class GrpcClientCall: GrpcStream, @unchecked Sendable {
-  public unowned(unsafe) let loop: EventLoop
+  // SAFETY: only touched on that loop, which therefore lives.
+  @safe public unowned(unsafe) let loop: EventLoop
   private var handler: (any GrpcClientHandler)?
   private var timer = TimerID.none
   public private(set) var headers = HeaderFields()
@@ -101,7 +102,7 @@ public final class GrpcClientCall: GrpcStream, @unchecked Sendable {
   }
 
   override func receiveMessage(_ bytes: UnsafeRawBufferPointer) {
-    handler?.receiveMessage(bytes, on: self)
+    unsafe handler?.receiveMessage(bytes, on: self)
   }
 
   override func receiveHalfClose() {
@@ -121,7 +122,7 @@ public final class GrpcClientCall: GrpcStream, @unchecked Sendable {
     // Everything came, and waits until the reader goes on.
     if endWaits { return }
     if transportLost {
-      end(.unavailable, session.closeReason)
+      end(.unavailable, unsafe session.closeReason)
       return
     }
     let status: GrpcStatus =
@@ -138,7 +139,8 @@ public final class GrpcClientCall: GrpcStream, @unchecked Sendable {
 /// Calls a gRPC server over one connection, which is made with the first call and again when it was
 /// lost. Belongs to its loop: every method is called there.
 public final class GrpcClient: Http2Owner, @unchecked Sendable {
-  public unowned(unsafe) let loop: EventLoop
+  // SAFETY: only touched on that loop, which therefore lives.
+  @safe public unowned(unsafe) let loop: EventLoop
   private let endpoint: Endpoint
   private let makeWire: (@Sendable (String) -> Wire?)?
   private let authority: String
@@ -209,7 +211,7 @@ public final class GrpcClient: Http2Owner, @unchecked Sendable {
   public func drain() { session?.drain() }
 
   /// Closes at once; open calls end as UNAVAILABLE.
-  public func close() { session?.connection?.close("closed here") }
+  public func close() { unsafe session?.connection?.close("closed here") }
 
   public override func receiveClosed(_ closed: Http2Session, reason: String) {
     if session === closed { session = nil }

@@ -61,8 +61,8 @@ public final class GrpcServer: @unchecked Sendable {
     _ serve: @escaping @Sendable (GrpcCall, [UInt8], @escaping Reply<[UInt8]>) -> Void
   ) {
     register(path, limits: limits) { _ in
-      UnaryHandler { call, bytes, reply in
-        serve(call, [UInt8](bytes)) { reply($0.map { framed($0) }) }
+      unsafe UnaryHandler { call, bytes, reply in
+        unsafe serve(call, [UInt8](bytes)) { reply($0.map { framed($0) }) }
       }
     }
   }
@@ -74,9 +74,9 @@ public final class GrpcServer: @unchecked Sendable {
     _ serve: @escaping @Sendable (GrpcCall, Request, @escaping Reply<Response>) -> Void
   ) {
     register(method.path, limits: limits) { _ in
-      UnaryHandler { call, bytes, reply in
+      unsafe UnaryHandler { call, bytes, reply in
         do throws(WireError) {
-          let request = try Request(decoding: bytes)
+          let request = try unsafe Request(decoding: bytes)
           serve(call, request) { reply($0.map { $0.framed() }) }
         } catch {
           reply(.failure(Fault(.badRequest, "the request is no valid \(Request.fullName)")))
@@ -131,7 +131,9 @@ public final class GrpcServer: @unchecked Sendable {
           session.drain()
         }
         loop.schedule(after: .seconds(1)) {
-          for session in Array(shard.sessions.values) { session.connection.close("server closed") }
+          for session in Array(shard.sessions.values) {
+            unsafe session.connection.close("server closed")
+          }
         }
       }
     }
@@ -156,19 +158,20 @@ final class GrpcShard: Http2Owner, @unchecked Sendable {
 }
 
 /// One request, one response.
-final class UnaryHandler: GrpcHandler {
+/// SAFETY: `serve` gets the bytes of `request`, borrowed for the call.
+@safe final class UnaryHandler: GrpcHandler {
   typealias Serve = (GrpcCall, UnsafeRawBufferPointer, @escaping GrpcServer.Reply<Bytes>) -> Void
   private let serve: Serve
   private var request: Bytes?
 
-  init(_ serve: @escaping Serve) { self.serve = serve }
+  init(_ serve: @escaping Serve) { unsafe self.serve = serve }
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
     if request != nil {
       call.finish(.internal, "a unary call carries one request")
       return
     }
-    request = Bytes(bytes)
+    request = unsafe Bytes(bytes)
   }
 
   func receiveHalfClose(on call: GrpcCall) {
@@ -177,8 +180,8 @@ final class UnaryHandler: GrpcHandler {
       return
     }
     self.request = nil
-    request.withUnsafeBytes { bytes in
-      serve(call, bytes) { result in
+    unsafe request.withUnsafeBytes { bytes in
+      unsafe serve(call, bytes) { result in
         // The call may have ended meanwhile: then nothing of this has an effect.
         switch result {
         case .success(let frame):
@@ -195,14 +198,14 @@ final class UnaryHandler: GrpcHandler {
 
 /// A message with its prefix.
 public func framed(_ message: [UInt8]) -> Bytes {
-  message.withUnsafeBytes { framed($0) }
+  unsafe message.withUnsafeBytes { unsafe framed($0) }
 }
 
 public func framed(_ message: UnsafeRawBufferPointer) -> Bytes {
-  Bytes(count: message.count + GrpcFrame.prefixBytes) { room in
-    GrpcFrame.writePrefix(message.count, to: room)
+  unsafe Bytes(count: message.count + GrpcFrame.prefixBytes) { room in
+    unsafe GrpcFrame.writePrefix(message.count, to: room)
     if message.count > 0 {
-      UnsafeMutableRawBufferPointer(rebasing: room[GrpcFrame.prefixBytes...])
+      unsafe UnsafeMutableRawBufferPointer(rebasing: room[GrpcFrame.prefixBytes...])
         .copyMemory(from: message)
     }
   }

@@ -40,8 +40,8 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
     guard isPaused else { return }
     isPaused = false
     if isDelivering || isDeaf { return }
-    var none = UnsafeRawBufferPointer(start: nil, count: 0)
-    deliver(&none)
+    var none = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+    unsafe deliver(&none)
     if endWaits, !isPaused, !isDeaf {
       endWaits = false
       receiveHalfClose()
@@ -53,21 +53,21 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
       consume(unconsumed)
       return
     }
-    var input = bytes
+    var input = unsafe bytes
     if isPaused || isDelivering {
-      deframer.stash(input)
+      unsafe deframer.stash(input)
       return
     }
-    deliver(&input)
+    unsafe deliver(&input)
   }
 
   private func deliver(_ input: inout UnsafeRawBufferPointer) {
     isDelivering = true
     defer { isDelivering = false }
     while !isPaused, !isDeaf {
-      switch deframer.next(&input, limit: messageLimit) {
+      switch unsafe deframer.next(&input, limit: messageLimit) {
       case .message(let message):
-        receiveMessage(message)
+        unsafe receiveMessage(message)
         continue
       case .needsMore:
         // A message larger than the window could never arrive if its parts were held back.
@@ -86,7 +86,7 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
       return
     }
     // Paused: the rest is kept and not given back to the window.
-    deframer.stash(input)
+    unsafe deframer.stash(input)
     consume(unconsumed &- deframer.kept)
   }
 

@@ -49,9 +49,10 @@ public enum GrpcText {
 
   /// `grpc-timeout`: one to eight digits and a unit of `HMSmun`. nil when it is anything else.
   public static func timeout(_ text: UnsafeRawBufferPointer) -> Interval? {
-    guard (2...9).contains(text.count), let unit = text.last else { return nil }
+    guard (2...9).contains(text.count), let unit = unsafe text.last else { return nil }
     var n: Int64 = 0
-    for c in text.dropLast() {
+    for i in 0..<text.count - 1 {
+      let c = unsafe text[i]
       guard (0x30...0x39).contains(c) else { return nil }
       n = n * 10 + Int64(c - 0x30)
     }

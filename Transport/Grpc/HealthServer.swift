@@ -90,7 +90,7 @@ private final class HealthWatcher: GrpcHandler, @unchecked Sendable {
   }
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
-    guard request == nil, let made = try? HealthCheckRequest(decoding: bytes) else {
+    guard request == nil, let made = try? unsafe HealthCheckRequest(decoding: bytes) else {
       call.finish(.invalidArgument, "Watch takes one HealthCheckRequest")
       return
     }

@@ -103,7 +103,7 @@ private final class ReflectionHandler: GrpcHandler {
   init(_ reflection: ReflectionServer) { self.reflection = reflection }
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
-    guard let request = try? ReflectionRequest(decoding: bytes) else {
+    guard let request = try? unsafe ReflectionRequest(decoding: bytes) else {
       call.finish(.invalidArgument, "no valid ServerReflectionRequest")
       return
     }

@@ -94,7 +94,8 @@ public protocol HttpHandler: AnyObject {
 /// says 500; an answer nobody waits for any more is thrown away.
 public final class HttpResponder: @unchecked Sendable {
   private var take: ((HttpResponse) -> Void)?
-  public unowned(unsafe) let loop: EventLoop
+  // SAFETY: only touched on that loop, which therefore lives.
+  @safe public unowned(unsafe) let loop: EventLoop
 
   init(loop: EventLoop, _ take: @escaping (HttpResponse) -> Void) {
     self.loop = loop

@@ -38,7 +38,7 @@ enum BackupCreate: Command {
   static func absolute(_ path: String) throws(Fault) -> String {
     if path.hasPrefix("/") { return path }
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
-    guard getcwd(&buffer, buffer.count) != nil else {
+    guard unsafe getcwd(&buffer, buffer.count) != nil else {
       throw Fault(.internal, "the working directory has no name; give an absolute path")
     }
     let here = String(

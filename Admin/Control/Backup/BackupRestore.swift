@@ -15,7 +15,7 @@ enum BackupRestore: Command {
     guard let source = call.parsed.value("--from"), let target = call.parsed.value("--data") else {
       throw Fault(.usage, "backup restore wants --from DIR and --data DIR")
     }
-    guard access(source + "/db/CURRENT", F_OK) == 0 else {
+    guard unsafe access(source + "/db/CURRENT", F_OK) == 0 else {
       throw Fault(.notFound, "\(source) is no backup: it holds no database (db/CURRENT)")
     }
     try prepare(target)
@@ -44,7 +44,7 @@ enum BackupRestore: Command {
 
   /// Makes the directory or finds it empty.
   private static func prepare(_ target: String) throws(Fault) {
-    if mkdir(target, 0o700) == 0 { return }
+    if unsafe mkdir(target, 0o700) == 0 { return }
     guard errno == EEXIST else { throw DirectoryCopy.fault("cannot make \(target)") }
     var names = try DirectoryCopy.names(target)
     if names == [".restore"] {
@@ -63,11 +63,11 @@ enum BackupRestore: Command {
   private static func moveAll(from staging: String, to target: String) throws(Fault) {
     let names = try DirectoryCopy.names(staging)
     for name in names.filter({ $0 != "db" }) + names.filter({ $0 == "db" }) {
-      guard rename(staging + "/" + name, target + "/" + name) == 0 else {
+      guard unsafe rename(staging + "/" + name, target + "/" + name) == 0 else {
         throw DirectoryCopy.fault("cannot move \(name) into \(target)")
       }
     }
-    rmdir(staging)
+    unsafe rmdir(staging)
     try DirectoryCopy.sync(target)
   }
 }

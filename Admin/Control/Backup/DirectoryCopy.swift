@@ -18,12 +18,16 @@ struct DirectoryCopy {
   private func directory(
     _ source: String, _ target: String, top: Bool, _ bytes: inout UInt64
   ) throws(Fault) {
-    guard mkdir(target, 0o700) == 0 else { throw DirectoryCopy.fault("cannot make \(target)") }
+    guard unsafe mkdir(target, 0o700) == 0 else {
+      throw DirectoryCopy.fault("cannot make \(target)")
+    }
     for name in try DirectoryCopy.names(source) where !(top && skipped.contains(name)) {
       let from = source + "/" + name
       let to = target + "/" + name
       var facts = stat()
-      guard lstat(from, &facts) == 0 else { throw DirectoryCopy.fault("cannot examine \(from)") }
+      guard unsafe lstat(from, &facts) == 0 else {
+        throw DirectoryCopy.fault("cannot examine \(from)")
+      }
       switch facts.st_mode & S_IFMT {
       case S_IFDIR: try directory(from, to, top: false, &bytes)
       case S_IFREG: try file(from, to, &bytes)
@@ -34,15 +38,15 @@ struct DirectoryCopy {
   }
 
   private func file(_ source: String, _ target: String, _ bytes: inout UInt64) throws(Fault) {
-    let input = open(source, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+    let input = unsafe open(source, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
     guard input >= 0 else { throw DirectoryCopy.fault("cannot open \(source)") }
     defer { close(input) }
-    let output = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    let output = unsafe open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard output >= 0 else { throw DirectoryCopy.fault("cannot make \(target)") }
     defer { close(output) }
     var chunk = [UInt8](repeating: 0, count: 1 << 20)
     while true {
-      let n = read(input, &chunk, chunk.count)
+      let n = unsafe read(input, &chunk, chunk.count)
       if n < 0 {
         if errno == EINTR { continue }
         throw DirectoryCopy.fault("cannot read \(source)")
@@ -50,7 +54,9 @@ struct DirectoryCopy {
       if n == 0 { break }
       var done = 0
       while done < n {
-        let wrote = chunk.withUnsafeBytes { write(output, $0.baseAddress! + done, n - done) }
+        let wrote = unsafe chunk.withUnsafeBytes {
+          unsafe write(output, $0.baseAddress! + done, n - done)
+        }
         if wrote < 0 && errno == EINTR { continue }
         guard wrote > 0 else { throw DirectoryCopy.fault("cannot write \(target)") }
         done += wrote
@@ -65,12 +71,12 @@ struct DirectoryCopy {
 
   /// Names in a directory, sorted, without `.` and `..`.
   static func names(_ path: String) throws(Fault) -> [String] {
-    guard let handle = opendir(path) else { throw fault("cannot read \(path)") }
-    defer { closedir(handle) }
+    guard let handle = unsafe opendir(path) else { throw fault("cannot read \(path)") }
+    defer { unsafe closedir(handle) }
     var names: [String] = []
-    while let entry = readdir(handle) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+    while let entry = unsafe readdir(handle) {
+      let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) {
+        unsafe $0.withMemoryRebound(to: CChar.self, capacity: 256) { unsafe String(cString: $0) }
       }
       if name != ".", name != ".." { names.append(name) }
     }
@@ -78,7 +84,7 @@ struct DirectoryCopy {
   }
 
   static func sync(_ path: String) throws(Fault) {
-    let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let descriptor = unsafe open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw fault("cannot open \(path)") }
     defer { close(descriptor) }
     guard fsync(descriptor) == 0 else { throw fault("cannot sync \(path)") }
@@ -87,17 +93,17 @@ struct DirectoryCopy {
   /// Removes what a copy made: files and directories below `path`.
   static func remove(_ path: String) {
     var facts = stat()
-    guard lstat(path, &facts) == 0 else { return }
+    guard unsafe lstat(path, &facts) == 0 else { return }
     guard facts.st_mode & S_IFMT == S_IFDIR else {
-      unlink(path)
+      unsafe unlink(path)
       return
     }
     for name in (try? names(path)) ?? [] { remove(path + "/" + name) }
-    rmdir(path)
+    unsafe rmdir(path)
   }
 
   static func fault(_ what: String) -> Fault {
     let code: FaultCode = errno == ENOENT ? .notFound : errno == ENOSPC ? .diskFull : .internal
-    return Fault(code, "\(what): \(String(cString: strerror(errno)))")
+    return Fault(code, "\(what): \(unsafe String(cString: strerror(errno)))")
   }
 }

@@ -109,13 +109,15 @@ enum SocketProbe {
       throw Fault(.usage, "\(path) is longer than the \(room - 1) bytes a socket path may have")
     }
     address.sun_family = sa_family_t(AF_UNIX)
-    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+    unsafe withUnsafeMutableBytes(of: &address.sun_path) {
+      unsafe $0.copyBytes(from: Array(path.utf8))
+    }
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
     guard descriptor >= 0 else { throw fault(path) }
     defer { close(descriptor) }
-    let connected = withUnsafePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+    let connected = unsafe withUnsafePointer(to: &address) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
       }
     }
     if connected != 0 { throw fault(path) }
@@ -125,6 +127,6 @@ enum SocketProbe {
     if errno == EACCES || errno == EPERM {
       return Fault(.forbidden, "\(path): only the node's user and group may use its admin socket")
     }
-    return Fault(.unreachable, "\(path): \(String(cString: strerror(errno)))")
+    return Fault(.unreachable, "\(path): \(unsafe String(cString: strerror(errno)))")
   }
 }

@@ -80,7 +80,7 @@ struct NodeFinder {
     case .remote(let node): return try openers.remote(node)
     case .data(let directory, let isExplicit):
       let socket = directory + "/admin.sock"
-      if access(socket, F_OK) == 0 {
+      if unsafe access(socket, F_OK) == 0 {
         do throws(Fault) {
           return try openers.socket(socket)
         } catch {
@@ -88,7 +88,7 @@ struct NodeFinder {
           if error.code != .unreachable { throw error }
         }
       }
-      guard isExplicit || access(directory + "/db", F_OK) == 0 else {
+      guard unsafe isExplicit || access(directory + "/db", F_OK) == 0 else {
         throw Fault(.unreachable, "no node answers and there is no database in \(directory)")
       }
       return try openers.offline(directory)

@@ -29,8 +29,8 @@ public struct ProcessTerminal: Terminal {
     let bytes = Array(text.utf8)
     var done = 0
     while done < bytes.count {
-      let n = bytes.withUnsafeBytes {
-        Glibc.write(descriptor, $0.baseAddress! + done, $0.count - done)
+      let n = unsafe bytes.withUnsafeBytes {
+        unsafe Glibc.write(descriptor, $0.baseAddress! + done, $0.count - done)
       }
       if n > 0 {
         done += n

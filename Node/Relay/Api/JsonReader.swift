@@ -46,7 +46,7 @@ struct JsonReader {
 
   private mutating func word(_ text: StaticString) -> Bool {
     text.withUTF8Buffer { word in
-      guard bytes[at...].starts(with: word) else { return false }
+      guard unsafe bytes[at...].starts(with: word) else { return false }
       at += word.count
       return true
     }

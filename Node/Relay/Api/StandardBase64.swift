@@ -12,8 +12,8 @@ enum StandardBase64 {
 
   static func encode(_ bytes: [UInt8]) -> String {
     let count = (bytes.count + 2) / 3 * 4
-    return String(unsafeUninitializedCapacity: count) { out in
-      digits.withUnsafeBufferPointer { digits in
+    return unsafe String(unsafeUninitializedCapacity: count) { out in
+      unsafe digits.withUnsafeBufferPointer { digits in
         var from = 0
         var to = 0
         while from < bytes.count {
@@ -21,10 +21,10 @@ enum StandardBase64 {
           let a = bytes[from]
           let b = left > 1 ? bytes[from + 1] : 0
           let c = left > 2 ? bytes[from + 2] : 0
-          out[to] = digits[Int(a >> 2)]
-          out[to + 1] = digits[Int(a << 4 & 0x30 | b >> 4)]
-          out[to + 2] = left > 1 ? digits[Int(b << 2 & 0x3c | c >> 6)] : UInt8(ascii: "=")
-          out[to + 3] = left > 2 ? digits[Int(c & 0x3f)] : UInt8(ascii: "=")
+          unsafe out[to] = digits[Int(a >> 2)]
+          unsafe out[to + 1] = digits[Int(a << 4 & 0x30 | b >> 4)]
+          unsafe out[to + 2] = left > 1 ? digits[Int(b << 2 & 0x3c | c >> 6)] : UInt8(ascii: "=")
+          unsafe out[to + 3] = left > 2 ? digits[Int(c & 0x3f)] : UInt8(ascii: "=")
           from += 3
           to += 4
         }
@@ -40,14 +40,14 @@ enum StandardBase64 {
       guard digits.count % 4 == 0 else { return nil }
       if digits.isEmpty { return [] }
       var count = digits.count
-      while count > digits.count - 2, digits[count - 1] == UInt8(ascii: "=") { count -= 1 }
+      while count > digits.count - 2, unsafe digits[count - 1] == UInt8(ascii: "=") { count -= 1 }
       var out: [UInt8] = []
       out.reserveCapacity(count * 3 / 4)
       var held: UInt32 = 0
       var have: UInt32 = 0
-      let sound = values.withUnsafeBufferPointer { values in
+      let sound = unsafe values.withUnsafeBufferPointer { values in
         for index in 0..<count {
-          let value = values[Int(digits[index])]
+          let value = unsafe values[Int(digits[index])]
           if value == 64 { return false }
           held = held << 6 | UInt32(value)
           have += 6
