@@ -11,6 +11,23 @@
 #include <sys/prctl.h>
 // prctl is variadic, which Swift cannot call. Here because only the room with the keys needs it.
 static inline int posthouse_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+// SHA-256 in steps, for the MAC of a link: the only way to keep a state and go on from it without an allocation. The
+// functions are deprecated since OpenSSL 3.0, hence the twins.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static inline void posthouse_sha256_init(SHA256_CTX *c) { SHA256_Init(c); }
+static inline void posthouse_sha256_update(SHA256_CTX *c, const void *p, size_t n) { SHA256_Update(c, p, n); }
+// HMAC from the states after the two padded keys, inner and outer. They stay as they are.
+static inline void posthouse_sha256_hmac(const SHA256_CTX *states, const void *p, size_t n, void *tag) {
+  unsigned char middle[SHA256_DIGEST_LENGTH];
+  SHA256_CTX c = states[0];
+  if (n > 0) SHA256_Update(&c, p, n);
+  SHA256_Final(middle, &c);
+  c = states[1];
+  SHA256_Update(&c, middle, sizeof middle);
+  SHA256_Final((unsigned char *)tag, &c);
+}
+#pragma GCC diagnostic pop
 // Function-like macros of TLS, for the room Tls.
 static inline int posthouse_ssl_min_version(SSL_CTX *c, int v) { return SSL_CTX_set_min_proto_version(c, v); }
 static inline long posthouse_ssl_modes(SSL_CTX *c) {

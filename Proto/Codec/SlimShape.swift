@@ -1,4 +1,4 @@
-/// The messages of `dataplane.proto.v1` (family A), as far as one must know them to tell whether a
+/// The messages of `dataplane.proto.v1` (both families), as far as one must know them to tell whether a
 /// receiver will be able to decode a message.
 ///
 /// Receivers' runtimes differ: some skip a known field with an unexpected wire type, the agents'
@@ -7,6 +7,10 @@ enum SlimShape {
   case message, subscribe, ack, link, negotiation, publish, header, name, encodedName, stringName
   case session, content, application, command, discovery, joinRequest, joinReply, groupChange
   case groupWelcome, groupClose, groupProposal, empty, mls, timer, entry
+  // Family B, where it differs: SlimShapeB.swift.
+  case headerB, encodedNameB, nameID, nameB, negotiationB, commandB, joinRequestB, joinReplyB
+  case participant, participantSettings, mlsSettings, groupUpdate, groupWelcomeB, groupCloseB
+  case groupProposalB, heartbeat, participantState, rejoinRequest, rejoinReply
 
   enum Field {
     case unknown, varint, text, bytes
@@ -70,7 +74,7 @@ enum SlimShape {
     case (.mls, 1): .varint
     case (.mls, 2): .bytes
     case (.timer, 1), (.timer, 2): .varint
-    default: .unknown
+    default: fieldB(number)
     }
   }
 
@@ -93,7 +97,11 @@ enum SlimShape {
       guard type == WireType.delimited else { throw .malformed }
       // The schema is no deeper than eight levels, so this ends.
       try r.inside { r throws(WireError) in
-        while case let tag = try r.nextTag(), tag != 0 { try shape.check(tag, &r) }
+        var seen: UInt64 = 0
+        while case let tag = try r.nextTag(), tag != 0 {
+          guard shape.isFirst(tag >> 3, &seen) else { throw .malformed }
+          try shape.check(tag, &r)
+        }
       }
     }
   }

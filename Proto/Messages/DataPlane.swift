@@ -3,14 +3,14 @@
 public import Codec
 
 /// `dataplane.proto.v1.Message`.
-public struct SlimMessage: ProtoMessage {
+public struct SlimAMessage: ProtoMessage {
   /// The cases of `message_type`.
   public enum MessageType: Equatable, Sendable {
-    case subscribe(SlimSubscribe)
-    case unsubscribe(SlimUnsubscribe)
-    case publish(SlimPublish)
-    case link(SlimLink)
-    case subscriptionAck(SlimSubscriptionAck)
+    case subscribe(SlimASubscribe)
+    case unsubscribe(SlimAUnsubscribe)
+    case publish(SlimAPublish)
+    case link(SlimALink)
+    case subscriptionAck(SlimASubscriptionAck)
   }
   /// `message_type`: one of fields 1, 2, 3, 5, 6.
   public var messageType: MessageType?
@@ -32,27 +32,27 @@ public struct SlimMessage: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = SlimSubscribe()
+        var value = SlimASubscribe()
         if case .subscribe(let earlier)? = messageType { value = earlier }
         try r.merge(into: &value)
         messageType = .subscribe(value)
       case 18:
-        var value = SlimUnsubscribe()
+        var value = SlimAUnsubscribe()
         if case .unsubscribe(let earlier)? = messageType { value = earlier }
         try r.merge(into: &value)
         messageType = .unsubscribe(value)
       case 26:
-        var value = SlimPublish()
+        var value = SlimAPublish()
         if case .publish(let earlier)? = messageType { value = earlier }
         try r.merge(into: &value)
         messageType = .publish(value)
       case 42:
-        var value = SlimLink()
+        var value = SlimALink()
         if case .link(let earlier)? = messageType { value = earlier }
         try r.merge(into: &value)
         messageType = .link(value)
       case 50:
-        var value = SlimSubscriptionAck()
+        var value = SlimASubscriptionAck()
         if case .subscriptionAck(let earlier)? = messageType { value = earlier }
         try r.merge(into: &value)
         messageType = .subscriptionAck(value)
@@ -124,9 +124,9 @@ public struct SlimMessage: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.Subscribe`.
-public struct SlimSubscribe: ProtoMessage {
+public struct SlimASubscribe: ProtoMessage {
   /// `header`, field 1.
-  public var header: SlimHeader?
+  public var header: SlimAHeader?
   /// `subscription_id`, field 2.
   public var subscriptionID: UInt64 = 0
 
@@ -134,7 +134,7 @@ public struct SlimSubscribe: ProtoMessage {
 
   public init() {}
   public init(
-    header: SlimHeader? = nil,
+    header: SlimAHeader? = nil,
     subscriptionID: UInt64 = 0
   ) {
     self.header = header
@@ -145,7 +145,7 @@ public struct SlimSubscribe: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = header ?? SlimHeader()
+        var value = header ?? SlimAHeader()
         try r.merge(into: &value)
         header = value
       case 16: subscriptionID = try r.uint64()
@@ -174,9 +174,9 @@ public struct SlimSubscribe: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.Unsubscribe`.
-public struct SlimUnsubscribe: ProtoMessage {
+public struct SlimAUnsubscribe: ProtoMessage {
   /// `header`, field 1.
-  public var header: SlimHeader?
+  public var header: SlimAHeader?
   /// `subscription_id`, field 2.
   public var subscriptionID: UInt64 = 0
 
@@ -184,7 +184,7 @@ public struct SlimUnsubscribe: ProtoMessage {
 
   public init() {}
   public init(
-    header: SlimHeader? = nil,
+    header: SlimAHeader? = nil,
     subscriptionID: UInt64 = 0
   ) {
     self.header = header
@@ -195,7 +195,7 @@ public struct SlimUnsubscribe: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = header ?? SlimHeader()
+        var value = header ?? SlimAHeader()
         try r.merge(into: &value)
         header = value
       case 16: subscriptionID = try r.uint64()
@@ -224,7 +224,7 @@ public struct SlimUnsubscribe: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.SubscriptionAck`.
-public struct SlimSubscriptionAck: ProtoMessage {
+public struct SlimASubscriptionAck: ProtoMessage {
   /// `subscription_id`, field 1.
   public var subscriptionID: UInt64 = 0
   /// `success`, field 2.
@@ -281,15 +281,15 @@ public struct SlimSubscriptionAck: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.Link`.
-public struct SlimLink: ProtoMessage {
+public struct SlimALink: ProtoMessage {
   /// `negotiation`, field 1.
-  public var negotiation: SlimLinkNegotiation?
+  public var negotiation: SlimALinkNegotiation?
 
   public static var fullName: String { "dataplane.proto.v1.Link" }
 
   public init() {}
   public init(
-    negotiation: SlimLinkNegotiation? = nil
+    negotiation: SlimALinkNegotiation? = nil
   ) {
     self.negotiation = negotiation
   }
@@ -298,7 +298,7 @@ public struct SlimLink: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = negotiation ?? SlimLinkNegotiation()
+        var value = negotiation ?? SlimALinkNegotiation()
         try r.merge(into: &value)
         negotiation = value
       default: try r.skip(tag)
@@ -321,7 +321,7 @@ public struct SlimLink: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.LinkNegotiation`.
-public struct SlimLinkNegotiation: ProtoMessage {
+public struct SlimALinkNegotiation: ProtoMessage {
   /// `link_id`, field 1.
   public var linkID: String = ""
   /// `slim_version`, field 2.
@@ -378,21 +378,21 @@ public struct SlimLinkNegotiation: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.Publish`.
-public struct SlimPublish: ProtoMessage {
+public struct SlimAPublish: ProtoMessage {
   /// `header`, field 1.
-  public var header: SlimHeader?
+  public var header: SlimAHeader?
   /// `session`, field 2.
-  public var session: SlimSessionHeader?
+  public var session: SlimASessionHeader?
   /// `msg`, field 3.
-  public var msg: SlimContent?
+  public var msg: SlimAContent?
 
   public static var fullName: String { "dataplane.proto.v1.Publish" }
 
   public init() {}
   public init(
-    header: SlimHeader? = nil,
-    session: SlimSessionHeader? = nil,
-    msg: SlimContent? = nil
+    header: SlimAHeader? = nil,
+    session: SlimASessionHeader? = nil,
+    msg: SlimAContent? = nil
   ) {
     self.header = header
     self.session = session
@@ -403,15 +403,15 @@ public struct SlimPublish: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = header ?? SlimHeader()
+        var value = header ?? SlimAHeader()
         try r.merge(into: &value)
         header = value
       case 18:
-        var value = session ?? SlimSessionHeader()
+        var value = session ?? SlimASessionHeader()
         try r.merge(into: &value)
         session = value
       case 26:
-        var value = msg ?? SlimContent()
+        var value = msg ?? SlimAContent()
         try r.merge(into: &value)
         msg = value
       default: try r.skip(tag)
@@ -444,11 +444,11 @@ public struct SlimPublish: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.SLIMHeader`.
-public struct SlimHeader: ProtoMessage {
+public struct SlimAHeader: ProtoMessage {
   /// `source`, field 1.
-  public var source: SlimName?
+  public var source: SlimAName?
   /// `destination`, field 2.
-  public var destination: SlimName?
+  public var destination: SlimAName?
   /// `fanout`, field 3.
   public var fanout: UInt32 = 0
   /// `identity`, field 4.
@@ -466,8 +466,8 @@ public struct SlimHeader: ProtoMessage {
 
   public init() {}
   public init(
-    source: SlimName? = nil,
-    destination: SlimName? = nil,
+    source: SlimAName? = nil,
+    destination: SlimAName? = nil,
     fanout: UInt32 = 0,
     identity: String = "",
     recvFrom: UInt64? = nil,
@@ -489,11 +489,11 @@ public struct SlimHeader: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = source ?? SlimName()
+        var value = source ?? SlimAName()
         try r.merge(into: &value)
         source = value
       case 18:
-        var value = destination ?? SlimName()
+        var value = destination ?? SlimAName()
         try r.merge(into: &value)
         destination = value
       case 24: fanout = try r.uint32()
@@ -557,18 +557,18 @@ public struct SlimHeader: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.Name`.
-public struct SlimName: ProtoMessage {
+public struct SlimAName: ProtoMessage {
   /// `name`, field 1.
-  public var name: SlimEncodedName?
+  public var name: SlimAEncodedName?
   /// `str_name`, field 2.
-  public var strName: SlimStringName?
+  public var strName: SlimAStringName?
 
   public static var fullName: String { "dataplane.proto.v1.Name" }
 
   public init() {}
   public init(
-    name: SlimEncodedName? = nil,
-    strName: SlimStringName? = nil
+    name: SlimAEncodedName? = nil,
+    strName: SlimAStringName? = nil
   ) {
     self.name = name
     self.strName = strName
@@ -578,11 +578,11 @@ public struct SlimName: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = name ?? SlimEncodedName()
+        var value = name ?? SlimAEncodedName()
         try r.merge(into: &value)
         name = value
       case 18:
-        var value = strName ?? SlimStringName()
+        var value = strName ?? SlimAStringName()
         try r.merge(into: &value)
         strName = value
       default: try r.skip(tag)
@@ -610,7 +610,7 @@ public struct SlimName: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.EncodedName`.
-public struct SlimEncodedName: ProtoMessage {
+public struct SlimAEncodedName: ProtoMessage {
   /// `component_0`, field 1.
   public var component0: UInt64 = 0
   /// `component_1`, field 2.
@@ -677,7 +677,7 @@ public struct SlimEncodedName: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.StringName`.
-public struct SlimStringName: ProtoMessage {
+public struct SlimAStringName: ProtoMessage {
   /// `str_component_0`, field 1.
   public var strComponent0: String = ""
   /// `str_component_1`, field 2.
@@ -734,11 +734,11 @@ public struct SlimStringName: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.SessionHeader`.
-public struct SlimSessionHeader: ProtoMessage {
+public struct SlimASessionHeader: ProtoMessage {
   /// `session_type`, field 1.
-  public var sessionType: SlimSessionType = SlimSessionType()
+  public var sessionType: SlimASessionType = SlimASessionType()
   /// `session_message_type`, field 2.
-  public var sessionMessageType: SlimSessionMessageType = SlimSessionMessageType()
+  public var sessionMessageType: SlimASessionMessageType = SlimASessionMessageType()
   /// `session_id`, field 3.
   public var sessionID: UInt32 = 0
   /// `message_id`, field 4.
@@ -748,8 +748,8 @@ public struct SlimSessionHeader: ProtoMessage {
 
   public init() {}
   public init(
-    sessionType: SlimSessionType = SlimSessionType(),
-    sessionMessageType: SlimSessionMessageType = SlimSessionMessageType(),
+    sessionType: SlimASessionType = SlimASessionType(),
+    sessionMessageType: SlimASessionMessageType = SlimASessionMessageType(),
     sessionID: UInt32 = 0,
     messageID: UInt32 = 0
   ) {
@@ -762,8 +762,8 @@ public struct SlimSessionHeader: ProtoMessage {
   public mutating func merge(from r: inout WireReader) throws(WireError) {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
-      case 8: sessionType = SlimSessionType(rawValue: try r.int32())
-      case 16: sessionMessageType = SlimSessionMessageType(rawValue: try r.int32())
+      case 8: sessionType = SlimASessionType(rawValue: try r.int32())
+      case 16: sessionMessageType = SlimASessionMessageType(rawValue: try r.int32())
       case 24: sessionID = try r.uint32()
       case 32: messageID = try r.uint32()
       default: try r.skip(tag)
@@ -803,11 +803,11 @@ public struct SlimSessionHeader: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.Content`.
-public struct SlimContent: ProtoMessage {
+public struct SlimAContent: ProtoMessage {
   /// The cases of `content_type`.
   public enum ContentType: Equatable, Sendable {
-    case appPayload(SlimApplicationPayload)
-    case commandPayload(SlimCommandPayload)
+    case appPayload(SlimAApplicationPayload)
+    case commandPayload(SlimACommandPayload)
   }
   /// `content_type`: one of fields 1, 2.
   public var contentType: ContentType?
@@ -825,12 +825,12 @@ public struct SlimContent: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = SlimApplicationPayload()
+        var value = SlimAApplicationPayload()
         if case .appPayload(let earlier)? = contentType { value = earlier }
         try r.merge(into: &value)
         contentType = .appPayload(value)
       case 18:
-        var value = SlimCommandPayload()
+        var value = SlimACommandPayload()
         if case .commandPayload(let earlier)? = contentType { value = earlier }
         try r.merge(into: &value)
         contentType = .commandPayload(value)
@@ -865,7 +865,7 @@ public struct SlimContent: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.ApplicationPayload`.
-public struct SlimApplicationPayload: ProtoMessage {
+public struct SlimAApplicationPayload: ProtoMessage {
   /// `payload_type`, field 1.
   public var payloadType: String = ""
   /// `blob`, field 2.
@@ -912,23 +912,23 @@ public struct SlimApplicationPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.CommandPayload`.
-public struct SlimCommandPayload: ProtoMessage {
+public struct SlimACommandPayload: ProtoMessage {
   /// The cases of `command_payload_type`.
   public enum CommandPayloadType: Equatable, Sendable {
-    case discoveryRequest(SlimDiscoveryRequestPayload)
-    case discoveryReply(SlimDiscoveryReplyPayload)
-    case joinRequest(SlimJoinRequestPayload)
-    case joinReply(SlimJoinReplyPayload)
-    case leaveRequest(SlimLeaveRequestPayload)
-    case leaveReply(SlimLeaveReplyPayload)
-    case groupAdd(SlimGroupAddPayload)
-    case groupRemove(SlimGroupRemovePayload)
-    case groupWelcome(SlimGroupWelcomePayload)
-    case groupClose(SlimGroupClosePayload)
-    case groupProposal(SlimGroupProposalPayload)
-    case groupAck(SlimGroupAckPayload)
-    case groupNack(SlimGroupNackPayload)
-    case ping(SlimPingPayload)
+    case discoveryRequest(SlimADiscoveryRequestPayload)
+    case discoveryReply(SlimADiscoveryReplyPayload)
+    case joinRequest(SlimAJoinRequestPayload)
+    case joinReply(SlimAJoinReplyPayload)
+    case leaveRequest(SlimALeaveRequestPayload)
+    case leaveReply(SlimALeaveReplyPayload)
+    case groupAdd(SlimAGroupAddPayload)
+    case groupRemove(SlimAGroupRemovePayload)
+    case groupWelcome(SlimAGroupWelcomePayload)
+    case groupClose(SlimAGroupClosePayload)
+    case groupProposal(SlimAGroupProposalPayload)
+    case groupAck(SlimAGroupAckPayload)
+    case groupNack(SlimAGroupNackPayload)
+    case ping(SlimAPingPayload)
   }
   /// `command_payload_type`: one of fields 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14.
   public var commandPayloadType: CommandPayloadType?
@@ -946,72 +946,72 @@ public struct SlimCommandPayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = SlimDiscoveryRequestPayload()
+        var value = SlimADiscoveryRequestPayload()
         if case .discoveryRequest(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .discoveryRequest(value)
       case 18:
-        var value = SlimDiscoveryReplyPayload()
+        var value = SlimADiscoveryReplyPayload()
         if case .discoveryReply(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .discoveryReply(value)
       case 26:
-        var value = SlimJoinRequestPayload()
+        var value = SlimAJoinRequestPayload()
         if case .joinRequest(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .joinRequest(value)
       case 34:
-        var value = SlimJoinReplyPayload()
+        var value = SlimAJoinReplyPayload()
         if case .joinReply(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .joinReply(value)
       case 42:
-        var value = SlimLeaveRequestPayload()
+        var value = SlimALeaveRequestPayload()
         if case .leaveRequest(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .leaveRequest(value)
       case 50:
-        var value = SlimLeaveReplyPayload()
+        var value = SlimALeaveReplyPayload()
         if case .leaveReply(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .leaveReply(value)
       case 58:
-        var value = SlimGroupAddPayload()
+        var value = SlimAGroupAddPayload()
         if case .groupAdd(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupAdd(value)
       case 66:
-        var value = SlimGroupRemovePayload()
+        var value = SlimAGroupRemovePayload()
         if case .groupRemove(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupRemove(value)
       case 74:
-        var value = SlimGroupWelcomePayload()
+        var value = SlimAGroupWelcomePayload()
         if case .groupWelcome(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupWelcome(value)
       case 82:
-        var value = SlimGroupClosePayload()
+        var value = SlimAGroupClosePayload()
         if case .groupClose(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupClose(value)
       case 90:
-        var value = SlimGroupProposalPayload()
+        var value = SlimAGroupProposalPayload()
         if case .groupProposal(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupProposal(value)
       case 98:
-        var value = SlimGroupAckPayload()
+        var value = SlimAGroupAckPayload()
         if case .groupAck(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupAck(value)
       case 106:
-        var value = SlimGroupNackPayload()
+        var value = SlimAGroupNackPayload()
         if case .groupNack(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .groupNack(value)
       case 114:
-        var value = SlimPingPayload()
+        var value = SlimAPingPayload()
         if case .ping(let earlier)? = commandPayloadType { value = earlier }
         try r.merge(into: &value)
         commandPayloadType = .ping(value)
@@ -1106,15 +1106,15 @@ public struct SlimCommandPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.DiscoveryRequestPayload`.
-public struct SlimDiscoveryRequestPayload: ProtoMessage {
+public struct SlimADiscoveryRequestPayload: ProtoMessage {
   /// `destination`, field 1.
-  public var destination: SlimName?
+  public var destination: SlimAName?
 
   public static var fullName: String { "dataplane.proto.v1.DiscoveryRequestPayload" }
 
   public init() {}
   public init(
-    destination: SlimName? = nil
+    destination: SlimAName? = nil
   ) {
     self.destination = destination
   }
@@ -1123,7 +1123,7 @@ public struct SlimDiscoveryRequestPayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = destination ?? SlimName()
+        var value = destination ?? SlimAName()
         try r.merge(into: &value)
         destination = value
       default: try r.skip(tag)
@@ -1146,7 +1146,7 @@ public struct SlimDiscoveryRequestPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.DiscoveryReplyPayload`.
-public struct SlimDiscoveryReplyPayload: ProtoMessage {
+public struct SlimADiscoveryReplyPayload: ProtoMessage {
 
   public static var fullName: String { "dataplane.proto.v1.DiscoveryReplyPayload" }
 
@@ -1164,21 +1164,21 @@ public struct SlimDiscoveryReplyPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.JoinRequestPayload`.
-public struct SlimJoinRequestPayload: ProtoMessage {
+public struct SlimAJoinRequestPayload: ProtoMessage {
   /// `enable_mls`, field 1.
   public var enableMls: Bool = false
   /// `timer_settings`, field 2.
-  public var timerSettings: SlimTimerSettings?
+  public var timerSettings: SlimATimerSettings?
   /// `channel`, field 3.
-  public var channel: SlimName?
+  public var channel: SlimAName?
 
   public static var fullName: String { "dataplane.proto.v1.JoinRequestPayload" }
 
   public init() {}
   public init(
     enableMls: Bool = false,
-    timerSettings: SlimTimerSettings? = nil,
-    channel: SlimName? = nil
+    timerSettings: SlimATimerSettings? = nil,
+    channel: SlimAName? = nil
   ) {
     self.enableMls = enableMls
     self.timerSettings = timerSettings
@@ -1190,11 +1190,11 @@ public struct SlimJoinRequestPayload: ProtoMessage {
       switch tag {
       case 8: enableMls = try r.bool()
       case 18:
-        var value = timerSettings ?? SlimTimerSettings()
+        var value = timerSettings ?? SlimATimerSettings()
         try r.merge(into: &value)
         timerSettings = value
       case 26:
-        var value = channel ?? SlimName()
+        var value = channel ?? SlimAName()
         try r.merge(into: &value)
         channel = value
       default: try r.skip(tag)
@@ -1227,7 +1227,7 @@ public struct SlimJoinRequestPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.JoinReplyPayload`.
-public struct SlimJoinReplyPayload: ProtoMessage {
+public struct SlimAJoinReplyPayload: ProtoMessage {
   /// `key_package`, field 1.
   public var keyPackage: [UInt8]?
 
@@ -1264,15 +1264,15 @@ public struct SlimJoinReplyPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.LeaveRequestPayload`.
-public struct SlimLeaveRequestPayload: ProtoMessage {
+public struct SlimALeaveRequestPayload: ProtoMessage {
   /// `destination`, field 1.
-  public var destination: SlimName?
+  public var destination: SlimAName?
 
   public static var fullName: String { "dataplane.proto.v1.LeaveRequestPayload" }
 
   public init() {}
   public init(
-    destination: SlimName? = nil
+    destination: SlimAName? = nil
   ) {
     self.destination = destination
   }
@@ -1281,7 +1281,7 @@ public struct SlimLeaveRequestPayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = destination ?? SlimName()
+        var value = destination ?? SlimAName()
         try r.merge(into: &value)
         destination = value
       default: try r.skip(tag)
@@ -1304,7 +1304,7 @@ public struct SlimLeaveRequestPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.LeaveReplyPayload`.
-public struct SlimLeaveReplyPayload: ProtoMessage {
+public struct SlimALeaveReplyPayload: ProtoMessage {
 
   public static var fullName: String { "dataplane.proto.v1.LeaveReplyPayload" }
 
@@ -1322,21 +1322,21 @@ public struct SlimLeaveReplyPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupAddPayload`.
-public struct SlimGroupAddPayload: ProtoMessage {
+public struct SlimAGroupAddPayload: ProtoMessage {
   /// `new_participant`, field 1.
-  public var newParticipant: SlimName?
+  public var newParticipant: SlimAName?
   /// `participants`, field 2.
-  public var participants: [SlimName] = []
+  public var participants: [SlimAName] = []
   /// `mls`, field 3.
-  public var mls: SlimMlsPayload?
+  public var mls: SlimAMlsPayload?
 
   public static var fullName: String { "dataplane.proto.v1.GroupAddPayload" }
 
   public init() {}
   public init(
-    newParticipant: SlimName? = nil,
-    participants: [SlimName] = [],
-    mls: SlimMlsPayload? = nil
+    newParticipant: SlimAName? = nil,
+    participants: [SlimAName] = [],
+    mls: SlimAMlsPayload? = nil
   ) {
     self.newParticipant = newParticipant
     self.participants = participants
@@ -1347,15 +1347,15 @@ public struct SlimGroupAddPayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = newParticipant ?? SlimName()
+        var value = newParticipant ?? SlimAName()
         try r.merge(into: &value)
         newParticipant = value
       case 18:
-        var value = SlimName()
+        var value = SlimAName()
         try r.merge(into: &value)
         participants.append(value)
       case 26:
-        var value = mls ?? SlimMlsPayload()
+        var value = mls ?? SlimAMlsPayload()
         try r.merge(into: &value)
         mls = value
       default: try r.skip(tag)
@@ -1388,21 +1388,21 @@ public struct SlimGroupAddPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupRemovePayload`.
-public struct SlimGroupRemovePayload: ProtoMessage {
+public struct SlimAGroupRemovePayload: ProtoMessage {
   /// `removed_participant`, field 1.
-  public var removedParticipant: SlimName?
+  public var removedParticipant: SlimAName?
   /// `participants`, field 2.
-  public var participants: [SlimName] = []
+  public var participants: [SlimAName] = []
   /// `mls`, field 3.
-  public var mls: SlimMlsPayload?
+  public var mls: SlimAMlsPayload?
 
   public static var fullName: String { "dataplane.proto.v1.GroupRemovePayload" }
 
   public init() {}
   public init(
-    removedParticipant: SlimName? = nil,
-    participants: [SlimName] = [],
-    mls: SlimMlsPayload? = nil
+    removedParticipant: SlimAName? = nil,
+    participants: [SlimAName] = [],
+    mls: SlimAMlsPayload? = nil
   ) {
     self.removedParticipant = removedParticipant
     self.participants = participants
@@ -1413,15 +1413,15 @@ public struct SlimGroupRemovePayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = removedParticipant ?? SlimName()
+        var value = removedParticipant ?? SlimAName()
         try r.merge(into: &value)
         removedParticipant = value
       case 18:
-        var value = SlimName()
+        var value = SlimAName()
         try r.merge(into: &value)
         participants.append(value)
       case 26:
-        var value = mls ?? SlimMlsPayload()
+        var value = mls ?? SlimAMlsPayload()
         try r.merge(into: &value)
         mls = value
       default: try r.skip(tag)
@@ -1454,18 +1454,18 @@ public struct SlimGroupRemovePayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupWelcomePayload`.
-public struct SlimGroupWelcomePayload: ProtoMessage {
+public struct SlimAGroupWelcomePayload: ProtoMessage {
   /// `participants`, field 1.
-  public var participants: [SlimName] = []
+  public var participants: [SlimAName] = []
   /// `mls`, field 2.
-  public var mls: SlimMlsPayload?
+  public var mls: SlimAMlsPayload?
 
   public static var fullName: String { "dataplane.proto.v1.GroupWelcomePayload" }
 
   public init() {}
   public init(
-    participants: [SlimName] = [],
-    mls: SlimMlsPayload? = nil
+    participants: [SlimAName] = [],
+    mls: SlimAMlsPayload? = nil
   ) {
     self.participants = participants
     self.mls = mls
@@ -1475,11 +1475,11 @@ public struct SlimGroupWelcomePayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = SlimName()
+        var value = SlimAName()
         try r.merge(into: &value)
         participants.append(value)
       case 18:
-        var value = mls ?? SlimMlsPayload()
+        var value = mls ?? SlimAMlsPayload()
         try r.merge(into: &value)
         mls = value
       default: try r.skip(tag)
@@ -1507,15 +1507,15 @@ public struct SlimGroupWelcomePayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupClosePayload`.
-public struct SlimGroupClosePayload: ProtoMessage {
+public struct SlimAGroupClosePayload: ProtoMessage {
   /// `participants`, field 1.
-  public var participants: [SlimName] = []
+  public var participants: [SlimAName] = []
 
   public static var fullName: String { "dataplane.proto.v1.GroupClosePayload" }
 
   public init() {}
   public init(
-    participants: [SlimName] = []
+    participants: [SlimAName] = []
   ) {
     self.participants = participants
   }
@@ -1524,7 +1524,7 @@ public struct SlimGroupClosePayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = SlimName()
+        var value = SlimAName()
         try r.merge(into: &value)
         participants.append(value)
       default: try r.skip(tag)
@@ -1547,9 +1547,9 @@ public struct SlimGroupClosePayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupProposalPayload`.
-public struct SlimGroupProposalPayload: ProtoMessage {
+public struct SlimAGroupProposalPayload: ProtoMessage {
   /// `source`, field 1.
-  public var source: SlimName?
+  public var source: SlimAName?
   /// `mls_proposal`, field 2.
   public var mlsProposal: [UInt8] = []
 
@@ -1557,7 +1557,7 @@ public struct SlimGroupProposalPayload: ProtoMessage {
 
   public init() {}
   public init(
-    source: SlimName? = nil,
+    source: SlimAName? = nil,
     mlsProposal: [UInt8] = []
   ) {
     self.source = source
@@ -1568,7 +1568,7 @@ public struct SlimGroupProposalPayload: ProtoMessage {
     while case let tag = try r.nextTag(), tag != 0 {
       switch tag {
       case 10:
-        var value = source ?? SlimName()
+        var value = source ?? SlimAName()
         try r.merge(into: &value)
         source = value
       case 18: mlsProposal = try r.bytes()
@@ -1597,7 +1597,7 @@ public struct SlimGroupProposalPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupAckPayload`.
-public struct SlimGroupAckPayload: ProtoMessage {
+public struct SlimAGroupAckPayload: ProtoMessage {
 
   public static var fullName: String { "dataplane.proto.v1.GroupAckPayload" }
 
@@ -1615,7 +1615,7 @@ public struct SlimGroupAckPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.GroupNackPayload`.
-public struct SlimGroupNackPayload: ProtoMessage {
+public struct SlimAGroupNackPayload: ProtoMessage {
 
   public static var fullName: String { "dataplane.proto.v1.GroupNackPayload" }
 
@@ -1633,7 +1633,7 @@ public struct SlimGroupNackPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.PingPayload`.
-public struct SlimPingPayload: ProtoMessage {
+public struct SlimAPingPayload: ProtoMessage {
 
   public static var fullName: String { "dataplane.proto.v1.PingPayload" }
 
@@ -1651,7 +1651,7 @@ public struct SlimPingPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.MlsPayload`.
-public struct SlimMlsPayload: ProtoMessage {
+public struct SlimAMlsPayload: ProtoMessage {
   /// `commit_id`, field 1.
   public var commitID: UInt32 = 0
   /// `mls_content`, field 2.
@@ -1698,7 +1698,7 @@ public struct SlimMlsPayload: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.TimerSettings`.
-public struct SlimTimerSettings: ProtoMessage {
+public struct SlimATimerSettings: ProtoMessage {
   /// `timeout`, field 1.
   public var timeout: UInt32 = 0
   /// `max_retries`, field 2.
@@ -1745,7 +1745,7 @@ public struct SlimTimerSettings: ProtoMessage {
 }
 
 /// `dataplane.proto.v1.SessionType`.
-public struct SlimSessionType: ProtoEnum {
+public struct SlimASessionType: ProtoEnum {
   public var rawValue: Int32
   @inlinable public init(rawValue: Int32) { self.rawValue = rawValue }
   /// `SESSION_TYPE_UNSPECIFIED`.
@@ -1765,7 +1765,7 @@ public struct SlimSessionType: ProtoEnum {
 }
 
 /// `dataplane.proto.v1.SessionMessageType`.
-public struct SlimSessionMessageType: ProtoEnum {
+public struct SlimASessionMessageType: ProtoEnum {
   public var rawValue: Int32
   @inlinable public init(rawValue: Int32) { self.rawValue = rawValue }
   /// `SESSION_MESSAGE_TYPE_UNSPECIFIED`.
@@ -1835,8 +1835,8 @@ public struct SlimSessionMessageType: ProtoEnum {
 /// `dataplane.proto.v1.DataPlaneService`.
 public enum DataPlaneService {
   public static let serviceName = "dataplane.proto.v1.DataPlaneService"
-  /// `stream SlimMessage -> stream SlimMessage`. One long-lived stream per agent. Response headers
-  /// go out when the stream opens.
+  /// `stream SlimAMessage -> stream SlimAMessage`. One long-lived stream per agent. Response
+  /// headers go out when the stream opens.
   public static let openChannel = MethodDescriptor(
     path: "/dataplane.proto.v1.DataPlaneService/OpenChannel",
     clientStreaming: true, serverStreaming: true)

@@ -11,8 +11,9 @@ struct NamingRule {
 /// One entry per schema file. Swift names are flat: a nested type is its parent's name and its own.
 let namingRules: [String: NamingRule] = [
   "dataplane/proto/v1/data_plane.proto": NamingRule(
-    prefix: "Slim", output: "DataPlane.swift",
-    renamed: ["SLIMHeader": "SlimHeader"]),
+    prefix: "SlimA", output: "DataPlane.swift",
+    renamed: ["SLIMHeader": "SlimAHeader"]),
+  "posthouse/slimb/v1/data_plane.proto": NamingRule(prefix: "SlimB", output: "DataPlaneB.swift"),
   "posthouse/v1/channel.proto": NamingRule(
     prefix: "", output: "Channel.swift",
     // The engine has a Durability of its own.

@@ -8,12 +8,12 @@ struct CodecTests {
   @Test("A Skytale Subscribe has the contract's bytes, and is read back")
   func goldenSubscribe() throws {
     let golden = hex("0a13 0a11 120f 120d 0a03 6f7267 1202 6e73 1a02 6331")
-    let name = SlimName(
-      strName: SlimStringName(strComponent0: "org", strComponent1: "ns", strComponent2: "c1"))
-    let message = SlimMessage(
-      messageType: .subscribe(SlimSubscribe(header: SlimHeader(destination: name))))
+    let name = SlimAName(
+      strName: SlimAStringName(strComponent0: "org", strComponent1: "ns", strComponent2: "c1"))
+    let message = SlimAMessage(
+      messageType: .subscribe(SlimASubscribe(header: SlimAHeader(destination: name))))
     #expect(message.encoded() == golden)
-    #expect(try SlimMessage(decoding: golden) == message)
+    #expect(try SlimAMessage(decoding: golden) == message)
     #expect(message.framed().array() == [0, 0, 0, 0, 21] + golden)
   }
 
@@ -26,9 +26,9 @@ struct CodecTests {
     ])
   func varints(value: UInt64, text: String) throws {
     let bytes = hex(text)
-    let message = SlimEncodedName(component0: value)
+    let message = SlimAEncodedName(component0: value)
     #expect(message.encoded() == (value == 0 ? [] : [8] + bytes))
-    #expect(try SlimEncodedName(decoding: [8] + bytes).component0 == value)
+    #expect(try SlimAEncodedName(decoding: [8] + bytes).component0 == value)
     #expect(WireSize.uint64(value) == bytes.count)
   }
 
@@ -58,35 +58,35 @@ struct CodecTests {
       ("7a ffffffffffffffffff01", .truncated), ("7a ffffffffffffffff7f", .truncated),
     ])
   func refusals(text: String, reason: WireError) {
-    #expect(throws: reason) { try SlimEncodedName(decoding: hex(text)) }
+    #expect(throws: reason) { try SlimAEncodedName(decoding: hex(text)) }
   }
 
   @Test(
     "Text must be UTF-8",
     arguments: ["0a01ff", "0a02c080", "0a03eda080", "0a04f4908080", "0a01c3", "0a02e282"])
   func badText(text: String) {
-    #expect(throws: WireError.malformed) { try SlimStringName(decoding: hex(text)) }
+    #expect(throws: WireError.malformed) { try SlimAStringName(decoding: hex(text)) }
   }
 
   @Test("Unknown fields and known fields with another wire type are skipped and not kept")
   func unknown() throws {
     let bytes = hex("0803 a006 2a 0a0161 a206 02 0102 a506 01020304 a106 0102030405060708 1005")
-    let read = try SlimEncodedName(decoding: bytes)
-    #expect(read == SlimEncodedName(component0: 3, component1: 5))
+    let read = try SlimAEncodedName(decoding: bytes)
+    #expect(read == SlimAEncodedName(component0: 3, component1: 5))
   }
 
   @Test("The last scalar wins, embedded messages merge, repeated ones add up")
   func merging() throws {
-    let first = SlimHeader(
-      source: SlimName(name: SlimEncodedName(component0: 1, component1: 2)), fanout: 3,
+    let first = SlimAHeader(
+      source: SlimAName(name: SlimAEncodedName(component0: 1, component1: 2)), fanout: 3,
       identity: "a")
-    let second = SlimHeader(
-      source: SlimName(name: SlimEncodedName(component1: 9, component2: 8)), identity: "b")
-    let merged = try SlimHeader(decoding: first.encoded() + second.encoded())
+    let second = SlimAHeader(
+      source: SlimAName(name: SlimAEncodedName(component1: 9, component2: 8)), identity: "b")
+    let merged = try SlimAHeader(decoding: first.encoded() + second.encoded())
     #expect(
       merged
-        == SlimHeader(
-          source: SlimName(name: SlimEncodedName(component0: 1, component1: 9, component2: 8)),
+        == SlimAHeader(
+          source: SlimAName(name: SlimAEncodedName(component0: 1, component1: 9, component2: 8)),
           fanout: 3, identity: "b"))
     let list = AdminListKeysResponse(keys: [AdminKey(keyID: "x")])
     #expect(try AdminListKeysResponse(decoding: list.encoded() + list.encoded()).keys.count == 2)
@@ -94,27 +94,27 @@ struct CodecTests {
 
   @Test("A oneof holds its last member; occurrences of the same message member merge")
   func oneof() throws {
-    let app = SlimContent(contentType: .appPayload(SlimApplicationPayload(payloadType: "t")))
-    let blob = SlimContent(contentType: .appPayload(SlimApplicationPayload(blob: [1])))
-    let command = SlimContent(contentType: .commandPayload(SlimCommandPayload()))
+    let app = SlimAContent(contentType: .appPayload(SlimAApplicationPayload(payloadType: "t")))
+    let blob = SlimAContent(contentType: .appPayload(SlimAApplicationPayload(blob: [1])))
+    let command = SlimAContent(contentType: .commandPayload(SlimACommandPayload()))
     #expect(
-      try SlimContent(decoding: app.encoded() + blob.encoded()).contentType
-        == .appPayload(SlimApplicationPayload(payloadType: "t", blob: [1])))
+      try SlimAContent(decoding: app.encoded() + blob.encoded()).contentType
+        == .appPayload(SlimAApplicationPayload(payloadType: "t", blob: [1])))
     #expect(
-      try SlimContent(decoding: app.encoded() + command.encoded()).contentType
-        == .commandPayload(SlimCommandPayload()))
+      try SlimAContent(decoding: app.encoded() + command.encoded()).contentType
+        == .commandPayload(SlimACommandPayload()))
     #expect(
-      try SlimContent(decoding: app.encoded() + command.encoded() + blob.encoded()).contentType
-        == .appPayload(SlimApplicationPayload(blob: [1])))
+      try SlimAContent(decoding: app.encoded() + command.encoded() + blob.encoded()).contentType
+        == .appPayload(SlimAApplicationPayload(blob: [1])))
   }
 
   @Test("An optional scalar keeps its presence, an implicit one is left out at its default")
   func presence() throws {
-    let zero = SlimHeader(recvFrom: 0, error: false)
+    let zero = SlimAHeader(recvFrom: 0, error: false)
     #expect(zero.encoded() == hex("2800 4000"))
-    let read = try SlimHeader(decoding: zero.encoded())
+    let read = try SlimAHeader(decoding: zero.encoded())
     #expect(read.recvFrom == 0 && read.error == false && read.forwardTo == nil)
-    #expect(SlimHeader().encoded().isEmpty)
+    #expect(SlimAHeader().encoded().isEmpty)
   }
 
   @Test("Repeated numbers are written packed and read both ways")
@@ -131,11 +131,11 @@ struct CodecTests {
 
   @Test("Maps are written in the order of their keys, the last entry of a key wins")
   func maps() throws {
-    let message = SlimMessage(metadata: ["b": "2", "a": "1", "": ""])
+    let message = SlimAMessage(metadata: ["b": "2", "a": "1", "": ""])
     #expect(message.encoded() == hex("2204 0a00 1200 2206 0a0161 120131 2206 0a0162 120132"))
-    #expect(try SlimMessage(decoding: message.encoded()) == message)
+    #expect(try SlimAMessage(decoding: message.encoded()) == message)
     #expect(
-      try SlimMessage(decoding: hex("2206 0a0161 120131 2203 0a0161")).metadata == ["a": ""])
+      try SlimAMessage(decoding: hex("2206 0a0161 120131 2203 0a0161")).metadata == ["a": ""])
     let statuses = HealthListResponse(statuses: ["x": HealthCheckResponse(status: .serving)])
     #expect(statuses.encoded() == hex("0a07 0a0178 1202 0801"))
     #expect(try HealthListResponse(decoding: statuses.encoded()) == statuses)
@@ -143,10 +143,10 @@ struct CodecTests {
 
   @Test("An enum keeps numbers it has no name for")
   func openEnum() throws {
-    let header = try SlimSessionHeader(decoding: hex("1063"))
-    #expect(header.sessionMessageType == SlimSessionMessageType(rawValue: 99))
+    let header = try SlimASessionHeader(decoding: hex("1063"))
+    #expect(header.sessionMessageType == SlimASessionMessageType(rawValue: 99))
     #expect(header.sessionMessageType.description == "99")
-    #expect(SlimSessionMessageType.groupAdd.description == "SESSION_MESSAGE_TYPE_GROUP_ADD")
+    #expect(SlimASessionMessageType.groupAdd.description == "SESSION_MESSAGE_TYPE_GROUP_ADD")
     #expect(header.encoded() == hex("1063"))
   }
 

@@ -38,7 +38,7 @@ struct MutationTests {
         if let built = SkytaleFrame.build(from: all, view: view) {
           // What we send on is always decodable, and keeps its payload.
           let message = built.frame.array(5..<built.frame.count)
-          precondition((try? SlimMessage(decoding: message)) != nil)
+          precondition((try? SlimAMessage(decoding: message)) != nil)
           let again = try? message.withUnsafeBytes { try SlimView($0) }
           precondition(again != nil && again?.hasRoutingCommand == false)
           if built.hasSuffix {
@@ -74,7 +74,7 @@ struct MutationTests {
       let bytes = mutated(Self.seeds[random.below(Self.seeds.count)], &random)
       if Self.read(bytes) {
         accepted += 1
-        #expect(throws: Never.self) { try SlimMessage(decoding: bytes) }
+        #expect(throws: Never.self) { try SlimAMessage(decoding: bytes) }
       }
       let type = DescriptorSet.messages[i % DescriptorSet.messages.count]
       if let read = try? type.init(decoding: bytes) {

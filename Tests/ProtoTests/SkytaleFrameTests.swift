@@ -10,32 +10,33 @@ enum Places {
     "application", "groupAdd", "groupRemove", "groupWelcome", "groupProposal", "joinReply",
   ]
 
-  static func content(_ place: String, _ payload: [UInt8], participants: [SlimName]) -> SlimContent
+  static func content(_ place: String, _ payload: [UInt8], participants: [SlimAName])
+    -> SlimAContent
   {
-    let mls = SlimMlsPayload(commitID: 3, mlsContent: payload)
+    let mls = SlimAMlsPayload(commitID: 3, mlsContent: payload)
     let member = participants.first
-    let command: SlimCommandPayload.CommandPayloadType
+    let command: SlimACommandPayload.CommandPayloadType
     switch place {
     case "application":
-      return SlimContent(
-        contentType: .appPayload(SlimApplicationPayload(payloadType: "text/x", blob: payload)))
+      return SlimAContent(
+        contentType: .appPayload(SlimAApplicationPayload(payloadType: "text/x", blob: payload)))
     case "groupAdd":
       command = .groupAdd(
-        SlimGroupAddPayload(newParticipant: member, participants: participants, mls: mls))
+        SlimAGroupAddPayload(newParticipant: member, participants: participants, mls: mls))
     case "groupRemove":
       command = .groupRemove(
-        SlimGroupRemovePayload(removedParticipant: member, participants: participants, mls: mls))
+        SlimAGroupRemovePayload(removedParticipant: member, participants: participants, mls: mls))
     case "groupWelcome":
-      command = .groupWelcome(SlimGroupWelcomePayload(participants: participants, mls: mls))
+      command = .groupWelcome(SlimAGroupWelcomePayload(participants: participants, mls: mls))
     case "groupProposal":
-      command = .groupProposal(SlimGroupProposalPayload(source: member, mlsProposal: payload))
-    default: command = .joinReply(SlimJoinReplyPayload(keyPackage: payload))
+      command = .groupProposal(SlimAGroupProposalPayload(source: member, mlsProposal: payload))
+    default: command = .joinReply(SlimAJoinReplyPayload(keyPackage: payload))
     }
-    return SlimContent(
-      contentType: .commandPayload(SlimCommandPayload(commandPayloadType: command)))
+    return SlimAContent(
+      contentType: .commandPayload(SlimACommandPayload(commandPayloadType: command)))
   }
 
-  static func payload(_ message: SlimMessage) -> [UInt8]? {
+  static func payload(_ message: SlimAMessage) -> [UInt8]? {
     guard case .publish(let publish)? = message.messageType else { return nil }
     switch publish.msg?.contentType {
     case .appPayload(let app)?: return app.blob
@@ -52,22 +53,23 @@ enum Places {
     }
   }
 
-  static func message(_ content: SlimContent?, _ type: SlimSessionMessageType = .msg) -> SlimMessage
+  static func message(_ content: SlimAContent?, _ type: SlimASessionMessageType = .msg)
+    -> SlimAMessage
   {
-    SlimMessage(
+    SlimAMessage(
       messageType: .publish(
-        SlimPublish(
-          header: SlimHeader(
-            source: SlimName(name: SlimEncodedName(component0: 4, component3: .max)),
+        SlimAPublish(
+          header: SlimAHeader(
+            source: SlimAName(name: SlimAEncodedName(component0: 4, component3: .max)),
             destination: channelName("org", "ns", "c1"), fanout: 2, identity: "me", recvFrom: 1,
             forwardTo: 300, incomingConn: .max, error: true),
-          session: SlimSessionHeader(sessionType: .multicast, sessionMessageType: type),
+          session: SlimASessionHeader(sessionType: .multicast, sessionMessageType: type),
           msg: content)),
       metadata: ["k": "v", "a": "b"])
   }
 
   /// What a receiver must see: the same message, the header stripped.
-  static func stripped(_ message: SlimMessage) -> SlimMessage {
+  static func stripped(_ message: SlimAMessage) -> SlimAMessage {
     var message = message
     if case .publish(var publish)? = message.messageType {
       publish.header?.recvFrom = nil
@@ -162,13 +164,13 @@ struct SkytaleFrameTests {
     }
   }
 
-  private func verify(_ frame: Bytes, is message: SlimMessage, payload: [UInt8]) throws {
+  private func verify(_ frame: Bytes, is message: SlimAMessage, payload: [UInt8]) throws {
     let all = frame.array()
     let prefix = all.withUnsafeBytes { GrpcFrame.prefix($0, limit: Limits.messageBytes) }
     #expect(prefix == .message(length: all.count - 5, compressed: false))
     let suffixed = payload + [UInt8](repeating: 0, count: 8)
     #expect(Array(all.suffix(suffixed.count)) == suffixed)
-    let read = try SlimMessage(decoding: Array(all[5...]))
+    let read = try SlimAMessage(decoding: Array(all[5...]))
     #expect(Places.payload(read) == suffixed)
     // With the payload put back, it is the message that was sent, less the routing commands.
     var back = Places.stripped(message)
@@ -190,7 +192,7 @@ struct SkytaleFrameTests {
     let names = [channelName("a", "b", "c"), channelName("d", "e", "f")]
     let message = Places.message(Places.content("groupAdd", [9], participants: names), .groupAdd)
     let built = try #require(try build(message.encoded()))
-    let read = try SlimMessage(decoding: built.frame.array(5..<built.frame.count))
+    let read = try SlimAMessage(decoding: built.frame.array(5..<built.frame.count))
     guard case .publish(let publish)? = read.messageType,
       case .commandPayload(let command)? = publish.msg?.contentType,
       case .groupAdd(let add)? = command.commandPayloadType
@@ -210,20 +212,21 @@ struct SkytaleFrameTests {
     #expect(
       built.frame.array()
         == hex("00 00000017 1a15 1a13 1211 a00101 5a0c 120a 0102 0000000000000000"))
-    let read = try SlimMessage(decoding: built.frame.array(5..<built.frame.count))
+    let read = try SlimAMessage(decoding: built.frame.array(5..<built.frame.count))
     #expect(Places.payload(read) == hex("0102 0000000000000000"))
   }
 
   @Test("Without a payload the message is forwarded as it is, less the routing commands")
   func withoutPayload() throws {
-    let ping = SlimContent(
-      contentType: .commandPayload(SlimCommandPayload(commandPayloadType: .ping(SlimPingPayload())))
+    let ping = SlimAContent(
+      contentType: .commandPayload(
+        SlimACommandPayload(commandPayloadType: .ping(SlimAPingPayload())))
     )
     let message = Places.message(ping, .ping)
     let built = try #require(try build(message.encoded()))
     #expect(!built.hasSuffix && SkytaleFrame.payload(of: built.frame) == nil)
     #expect(
-      try SlimMessage(decoding: built.frame.array(5..<built.frame.count))
+      try SlimAMessage(decoding: built.frame.array(5..<built.frame.count))
         == Places.stripped(message))
     let plain = Places.stripped(message).encoded()
     #expect(try #require(try build(plain)).frame.array(5..<plain.count + 5) == plain)
@@ -231,7 +234,8 @@ struct SkytaleFrameTests {
     for _ in 0..<200 {
       let odd = try #require(try build(shuffled(message.encoded(), &random)))
       #expect(
-        try SlimMessage(decoding: odd.frame.array(5..<odd.frame.count)) == Places.stripped(message))
+        try SlimAMessage(decoding: odd.frame.array(5..<odd.frame.count)) == Places.stripped(message)
+      )
     }
     #expect(try build(hex("0a00")) == nil)
   }
@@ -252,18 +256,18 @@ struct SkytaleFrameTests {
             payload: $0)
         })
       let all = frame.array()
-      let read = try SlimMessage(decoding: Array(all[5...]))
+      let read = try SlimAMessage(decoding: Array(all[5...]))
       #expect(Places.payload(read) == payload + [UInt8](repeating: 0, count: 8))
       guard case .publish(let publish)? = read.messageType else {
         Issue.record("not a publish")
         return
       }
-      #expect(publish.header == SlimHeader(destination: channelName("org", "ns", "c/1")))
+      #expect(publish.header == SlimAHeader(destination: channelName("org", "ns", "c/1")))
       #expect(
         publish.session
-          == SlimSessionHeader(
+          == SlimASessionHeader(
             sessionType: .multicast,
-            sessionMessageType: SlimSessionMessageType(rawValue: Int32(type))))
+            sessionMessageType: SlimASessionMessageType(rawValue: Int32(type))))
       let found = try #require(SkytaleFrame.payload(of: frame))
       #expect(Array(all[found.payload]) == payload && found.type == type)
       #expect(String(decoding: all[found.payloadType], as: UTF8.self) == (type == 1 ? "t" : ""))
@@ -299,38 +303,38 @@ struct SkytaleFrameTests {
 
   @Test("Acks and nacks name the channel and nothing else")
   func answers() throws {
-    let cases: [(Bytes, SlimSessionMessageType, SlimCommandPayload.CommandPayloadType)] = [
+    let cases: [(Bytes, SlimASessionMessageType, SlimACommandPayload.CommandPayloadType)] = [
       (
         SkytaleFrame.ack(org: "o", namespace: "n", service: "s"), .groupAck,
-        .groupAck(SlimGroupAckPayload())
+        .groupAck(SlimAGroupAckPayload())
       ),
       (
         SkytaleFrame.nack(org: "o", namespace: "n", service: "s"), .groupNack,
-        .groupNack(SlimGroupNackPayload())
+        .groupNack(SlimAGroupNackPayload())
       ),
     ]
     for (frame, type, command) in cases {
-      let read = try SlimMessage(decoding: frame.array(5..<frame.count))
+      let read = try SlimAMessage(decoding: frame.array(5..<frame.count))
       #expect(
         read.messageType
           == .publish(
-            SlimPublish(
-              header: SlimHeader(destination: channelName("o", "n", "s")),
-              session: SlimSessionHeader(sessionType: .multicast, sessionMessageType: type),
-              msg: SlimContent(
-                contentType: .commandPayload(SlimCommandPayload(commandPayloadType: command))))))
+            SlimAPublish(
+              header: SlimAHeader(destination: channelName("o", "n", "s")),
+              session: SlimASessionHeader(sessionType: .multicast, sessionMessageType: type),
+              msg: SlimAContent(
+                contentType: .commandPayload(SlimACommandPayload(commandPayloadType: command))))))
     }
   }
 
   @Test("A message that would pass the limit with its suffix is not built")
   func limit() throws {
     func sized(_ n: Int) -> [UInt8] {
-      SlimMessage(
+      SlimAMessage(
         messageType: .publish(
-          SlimPublish(
-            msg: SlimContent(
+          SlimAPublish(
+            msg: SlimAContent(
               contentType: .appPayload(
-                SlimApplicationPayload(blob: [UInt8](repeating: 1, count: n)))))
+                SlimAApplicationPayload(blob: [UInt8](repeating: 1, count: n)))))
         )
       ).encoded()
     }

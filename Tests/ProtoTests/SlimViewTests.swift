@@ -5,8 +5,8 @@ import Testing
 
 func view(_ bytes: [UInt8]) throws -> SlimView { try bytes.withUnsafeBytes { try SlimView($0) } }
 
-func channelName(_ org: String, _ ns: String, _ svc: String) -> SlimName {
-  SlimName(strName: SlimStringName(strComponent0: org, strComponent1: ns, strComponent2: svc))
+func channelName(_ org: String, _ ns: String, _ svc: String) -> SlimAName {
+  SlimAName(strName: SlimAStringName(strComponent0: org, strComponent1: ns, strComponent2: svc))
 }
 
 @Suite("SLIM view", .timeLimit(.minutes(2)))
@@ -25,18 +25,19 @@ struct SlimViewTests {
 
   @Test("Everything a SLIM application says in a header is seen")
   func header() throws {
-    let encoded = SlimEncodedName(component0: 1, component1: 2, component2: 3, component3: .max)
-    let message = SlimMessage(
+    let encoded = SlimAEncodedName(component0: 1, component1: 2, component2: 3, component3: .max)
+    let message = SlimAMessage(
       messageType: .publish(
-        SlimPublish(
-          header: SlimHeader(
-            source: SlimName(name: encoded),
-            destination: SlimName(name: encoded, strName: SlimStringName(strComponent0: "o")),
+        SlimAPublish(
+          header: SlimAHeader(
+            source: SlimAName(name: encoded),
+            destination: SlimAName(name: encoded, strName: SlimAStringName(strComponent0: "o")),
             fanout: 256, identity: "id", forwardTo: 7, incomingConn: 9, error: true),
-          session: SlimSessionHeader(
+          session: SlimASessionHeader(
             sessionType: .multicast, sessionMessageType: .msg, sessionID: 5, messageID: 6),
-          msg: SlimContent(
-            contentType: .appPayload(SlimApplicationPayload(payloadType: "msg", blob: [1, 2, 3]))))),
+          msg: SlimAContent(
+            contentType: .appPayload(SlimAApplicationPayload(payloadType: "msg", blob: [1, 2, 3]))))
+      ),
       metadata: ["k": "v"])
     let bytes = message.encoded()
     let v = try view(bytes)
@@ -54,25 +55,25 @@ struct SlimViewTests {
 
   @Test("Subscription ids, links and acks are told apart")
   func kinds() throws {
-    let subscribe = SlimMessage(
-      messageType: .unsubscribe(SlimUnsubscribe(header: SlimHeader(), subscriptionID: 77)))
+    let subscribe = SlimAMessage(
+      messageType: .unsubscribe(SlimAUnsubscribe(header: SlimAHeader(), subscriptionID: 77)))
     #expect(try view(subscribe.encoded()).kind == .unsubscribe)
     #expect(try view(subscribe.encoded()).subscriptionID == 77)
-    let link = SlimMessage(
-      messageType: .link(SlimLink(negotiation: SlimLinkNegotiation(linkID: "x"))))
+    let link = SlimAMessage(
+      messageType: .link(SlimALink(negotiation: SlimALinkNegotiation(linkID: "x"))))
     #expect(try view(link.encoded()).kind == .link)
-    let ack = SlimMessage(messageType: .subscriptionAck(SlimSubscriptionAck(success: true)))
+    let ack = SlimAMessage(messageType: .subscriptionAck(SlimASubscriptionAck(success: true)))
     #expect(try view(ack.encoded()).kind == .subscriptionAck)
     #expect(try view([]).kind == .none)
   }
 
   @Test("An empty payload is no payload")
   func emptyPayload() throws {
-    let message = SlimMessage(
+    let message = SlimAMessage(
       messageType: .publish(
-        SlimPublish(
-          session: SlimSessionHeader(sessionMessageType: .msgAck),
-          msg: SlimContent(contentType: .appPayload(SlimApplicationPayload())))))
+        SlimAPublish(
+          session: SlimASessionHeader(sessionMessageType: .msgAck),
+          msg: SlimAContent(contentType: .appPayload(SlimAApplicationPayload())))))
     #expect(try view(message.encoded()).payload == nil)
     #expect(try view(hex("1a06 1a04 0a02 1200")).payload == nil)
   }

@@ -4,41 +4,42 @@ import Messages
 
 /// Seeds of the SLIM wire: a payload in each place a relay knows, and messages without one.
 enum SlimSeeds {
-  static func name(_ org: String, _ namespace: String, _ service: String) -> SlimName {
-    SlimName(
-      strName: SlimStringName(strComponent0: org, strComponent1: namespace, strComponent2: service))
+  static func name(_ org: String, _ namespace: String, _ service: String) -> SlimAName {
+    SlimAName(
+      strName: SlimAStringName(strComponent0: org, strComponent1: namespace, strComponent2: service)
+    )
   }
 
-  static func publish(_ content: SlimContent?, _ type: SlimSessionMessageType) -> [UInt8] {
-    SlimMessage(
+  static func publish(_ content: SlimAContent?, _ type: SlimASessionMessageType) -> [UInt8] {
+    SlimAMessage(
       messageType: .publish(
-        SlimPublish(
-          header: SlimHeader(
-            source: SlimName(name: SlimEncodedName(component0: 4, component3: .max)),
+        SlimAPublish(
+          header: SlimAHeader(
+            source: SlimAName(name: SlimAEncodedName(component0: 4, component3: .max)),
             destination: name("org", "ns", "c1"), fanout: 2, identity: "me", recvFrom: 1,
             forwardTo: 300, incomingConn: .max, error: true),
-          session: SlimSessionHeader(sessionType: .multicast, sessionMessageType: type),
+          session: SlimASessionHeader(sessionType: .multicast, sessionMessageType: type),
           msg: content)),
       metadata: ["k": "v", "a": "b"]
     ).encoded()
   }
 
-  static func contents(_ payload: [UInt8]) -> [SlimContent] {
-    let mls = SlimMlsPayload(commitID: 3, mlsContent: payload)
+  static func contents(_ payload: [UInt8]) -> [SlimAContent] {
+    let mls = SlimAMlsPayload(commitID: 3, mlsContent: payload)
     let names = [name("o1", "n", "s"), name("o2", "n", "s")]
-    let commands: [SlimCommandPayload.CommandPayloadType] = [
-      .groupAdd(SlimGroupAddPayload(newParticipant: names[0], participants: names, mls: mls)),
+    let commands: [SlimACommandPayload.CommandPayloadType] = [
+      .groupAdd(SlimAGroupAddPayload(newParticipant: names[0], participants: names, mls: mls)),
       .groupRemove(
-        SlimGroupRemovePayload(removedParticipant: names[0], participants: names, mls: mls)),
-      .groupWelcome(SlimGroupWelcomePayload(participants: names, mls: mls)),
-      .groupProposal(SlimGroupProposalPayload(source: names[1], mlsProposal: payload)),
-      .joinReply(SlimJoinReplyPayload(keyPackage: payload)), .ping(SlimPingPayload()),
-      .groupAck(SlimGroupAckPayload()),
+        SlimAGroupRemovePayload(removedParticipant: names[0], participants: names, mls: mls)),
+      .groupWelcome(SlimAGroupWelcomePayload(participants: names, mls: mls)),
+      .groupProposal(SlimAGroupProposalPayload(source: names[1], mlsProposal: payload)),
+      .joinReply(SlimAJoinReplyPayload(keyPackage: payload)), .ping(SlimAPingPayload()),
+      .groupAck(SlimAGroupAckPayload()),
     ]
-    let application = SlimApplicationPayload(payloadType: "text/x", blob: payload)
-    return [SlimContent(contentType: .appPayload(application))]
+    let application = SlimAApplicationPayload(payloadType: "text/x", blob: payload)
+    return [SlimAContent(contentType: .appPayload(application))]
       + commands.map {
-        SlimContent(contentType: .commandPayload(SlimCommandPayload(commandPayloadType: $0)))
+        SlimAContent(contentType: .commandPayload(SlimACommandPayload(commandPayloadType: $0)))
       }
   }
 
@@ -50,16 +51,16 @@ enum SlimSeeds {
       made += contents(payload).map { publish($0, .msg) }
     }
     made.append(publish(nil, .ping))
-    let header = SlimHeader(destination: name("org", "ns", "c1"))
-    made.append(SlimMessage(messageType: .subscribe(SlimSubscribe(header: header))).encoded())
+    let header = SlimAHeader(destination: name("org", "ns", "c1"))
+    made.append(SlimAMessage(messageType: .subscribe(SlimASubscribe(header: header))).encoded())
     made.append(
-      SlimMessage(messageType: .unsubscribe(SlimUnsubscribe(header: header, subscriptionID: 77)))
+      SlimAMessage(messageType: .unsubscribe(SlimAUnsubscribe(header: header, subscriptionID: 77)))
         .encoded())
     made.append(
-      SlimMessage(messageType: .link(SlimLink(negotiation: SlimLinkNegotiation(linkID: "x"))))
+      SlimAMessage(messageType: .link(SlimALink(negotiation: SlimALinkNegotiation(linkID: "x"))))
         .encoded())
     made.append(
-      SlimMessage(messageType: .subscriptionAck(SlimSubscriptionAck(success: true))).encoded())
+      SlimAMessage(messageType: .subscriptionAck(SlimASubscriptionAck(success: true))).encoded())
     return made
   }()
 }
@@ -81,7 +82,7 @@ struct SlimTarget: FuzzTarget {
     guard let view = try? SlimView(input) else { return false }
     // What passes goes to readers with other runtimes: a plain decoder must take it too.
     try check(
-      (try? SlimMessage(decoding: input)) != nil, "the view accepts what the decoder refuses")
+      (try? SlimAMessage(decoding: input)) != nil, "the view accepts what the decoder refuses")
     for range in [
       view.payload, view.payloadType, view.identity, view.destination.stringName,
       view.source.stringName,
@@ -110,7 +111,7 @@ struct SlimTarget: FuzzTarget {
     let prefix = frame.withUnsafeBytes { GrpcFrame.prefix($0, limit: Limits.messageBytes) }
     try check(prefix == .message(length: frame.count - 5, compressed: false), "the prefix is wrong")
     let message = Array(frame[5...])
-    try check((try? SlimMessage(decoding: message)) != nil, "the frame cannot be decoded")
+    try check((try? SlimAMessage(decoding: message)) != nil, "the frame cannot be decoded")
     guard let again = message.withUnsafeBytes({ try? SlimView($0) }) else {
       throw Finding("the frame cannot be viewed")
     }
