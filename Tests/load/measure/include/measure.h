@@ -1,5 +1,5 @@
-// What every load program needs: a clock, a latency histogram, CPU accounts, growing byte buffers, and sockets.
-// Linux only. All programs here have one thread.
+// What every load program needs: a clock, a latency histogram, CPU accounts, growing byte buffers, protobuf
+// fields, and sockets. Linux only. All programs here have one thread.
 #pragma once
 
 #include <stdbool.h>
@@ -71,6 +71,43 @@ void byte_queue_append(byte_queue *q, const void *bytes, size_t count);
 void byte_queue_consume(byte_queue *q, size_t count);
 /// Gives the memory back; for idle connections.
 void byte_queue_free(byte_queue *q);
+
+// MARK: messages
+
+#define GRPC_PREFIX_BYTES 5
+
+/// A place in somebody's buffer. `bytes` NULL: not there.
+typedef struct {
+  const uint8_t *bytes;
+  size_t count;
+} byte_range;
+
+static inline byte_range byte_queue_range(const byte_queue *q) {
+  return (byte_range){byte_queue_first(q), byte_queue_count(q)};
+}
+
+void write_varint(byte_queue *out, uint64_t value);
+void write_varint_field(byte_queue *out, int field, uint64_t value);
+void write_bytes_field(byte_queue *out, int field, const void *bytes, size_t count);
+/// Puts the 5-byte gRPC prefix and the message behind what `out` holds.
+void write_grpc_frame(byte_queue *out, const byte_queue *message);
+
+/// One field of a protobuf message: `value` of a varint (type 0), `bytes` of anything else.
+typedef struct {
+  int number;
+  unsigned type;
+  uint64_t value;
+  byte_range bytes;
+} message_field;
+
+/// Takes the next field off `rest`; false at the end or at damage.
+bool next_field(byte_range *rest, message_field *field);
+/// The first length-delimited field `field`.
+byte_range find_bytes(byte_range message, int field);
+/// The first varint field `field`, or 0.
+uint64_t find_varint(byte_range message, int field);
+/// The number that stands for a part of a SLIM name: XXH64, seed 0, of the text and a byte 0xff.
+uint64_t slim_component(const char *text);
 
 // MARK: sockets
 

@@ -1,0 +1,8 @@
+#pragma once
+
+#include "options.h"
+
+/// Publishes as fast as a window allows, or at a fixed rate, and prints what came of it.
+int run_fanout(const options *o);
+/// Subscribers that wait until a line comes on standard input; then a few broadcasts.
+int run_idle(const options *o);
