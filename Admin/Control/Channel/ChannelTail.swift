@@ -114,7 +114,7 @@ enum ChannelTail: Command {
   private static func typeName(_ type: UInt32) -> String {
     let prefix = "SESSION_MESSAGE_TYPE_"
     guard let number = Int32(exactly: type),
-      let name = SlimSessionMessageType(rawValue: number).name
+      let name = SlimASessionMessageType(rawValue: number).name
     else { return "\(type)" }
     return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
   }
