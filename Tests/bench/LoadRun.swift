@@ -1,6 +1,6 @@
 import Foundation
 
-/// What `loadgen` says about a run; which members it holds depends on the mode.
+/// What `loadgen` or `slimbench` says about a run; which members it holds depends on the mode.
 struct LoadResult: Codable {
   var mode: String
   var messages: UInt64?
@@ -18,6 +18,7 @@ struct LoadResult: Codable {
   var gaps: UInt64?
   var dups: UInt64?
   var suffixGaps: UInt64?
+  var badMacs: UInt64?
   var disorder: UInt64?
   var refused: UInt64?
   var refusal: String?
@@ -37,6 +38,7 @@ struct LoadResult: Codable {
     for (count, what) in [
       (lost, "lost"), (gaps, "missing in order"), (dups, "duplicates"),
       (suffixGaps, "gaps in the relay's sequence"), (disorder, "answers out of order"),
+      (badMacs, "wrong header MACs"),
       (refused, "refused"), (errs, "errors"),
     ] as [(UInt64?, String)] {
       if let count, count > 0 { parts.append("\(count) \(what)") }
@@ -47,9 +49,10 @@ struct LoadResult: Codable {
   }
 }
 
-/// Runs the load client against a server.
+/// Runs a load client against a server.
 struct Loader {
   let options: Options
+  var program = "loadgen"
 
   /// One run, repeated while other processes are busy; the quietest counts.
   func run(_ mode: String, on server: Server, _ arguments: [String]) throws -> LoadResult {
@@ -67,7 +70,7 @@ struct Loader {
   /// Starts the client; the caller reads its lines.
   func start(_ mode: String, on server: Server, _ arguments: [String]) throws -> ChildProcess {
     try ChildProcess(
-      options.tools.appendingPathComponent("loadgen"),
+      options.tools.appendingPathComponent(program),
       [
         mode, "--port", "\(server.port)", "--pids", "\(server.child.id)",
         "--seconds", "\(options.seconds)", "--warmup", "0.5",
@@ -78,7 +81,8 @@ struct Loader {
     _ mode: String, on server: Server, _ arguments: [String]
   ) throws -> LoadResult {
     let client = try start(mode, on: server, arguments)
-    let line = try client.nextLine(timeoutSeconds: options.seconds + 180)
+    // A later --seconds in `arguments` outdoes the options'.
+    let line = try client.nextLine(timeoutSeconds: max(options.seconds, options.soakSeconds) + 180)
     try client.wait()
     return try Loader.decode(line)
   }

@@ -9,7 +9,7 @@ struct Options {
   var form = OutputForm.table
   var seconds = 3.0
   var server: URL
-  /// Where `loadgen`, `limitgrpc` and `limitlog` are.
+  /// Where `loadgen`, `slimbench`, `limitgrpc` and `limitlog` are.
   var tools: URL
   /// Where data directories and logs are made; must be a real disk for `durable`.
   var data = FileManager.default.temporaryDirectory
@@ -18,27 +18,40 @@ struct Options {
   var archive = [false, true]
   var paced = true
   var connections = 10_000
+  /// Published SLIM packages whose nodes `slim` runs beside ours: environments, or versions of .venv-slim.
+  var peers: [String] = []
+  /// How often `slim` goes round its servers for each cell.
+  var rounds = 2
+  /// Seconds of `slim-soak`.
+  var soakSeconds = 60.0
   /// Runs of one measurement while other processes are busy.
   var tries = 3
   /// Seconds to wait for a quiet machine before each measurement.
   var quietWait = 20.0
 
   static let usage = """
-    usage: bench relay|durable|idle|all [options]
+    usage: bench relay|durable|idle|all|slim|slim-idle|slim-soak [options]
       relay     messages through channels to their subscribers, beside limitgrpc
       durable   acknowledged publishes at `synced`, beside limitlog
       idle      memory of waiting subscribers, beside limitgrpc
+      slim      both SLIM wires, beside the nodes of published packages and limitgrpc
+      slim-idle memory of waiting SLIM subscribers, beside the same
+      slim-soak 1,000 channels of 10 subscribers at 10 messages a second each, beside limitgrpc
       --quick               1 KiB only, one second each, no fixed-rate runs
       -o table|json|markdown
       --secs S              seconds of each measurement (3)
       --server PATH         posthoused (beside bench)
-      --tools DIR           loadgen, limitgrpc, limitlog (beside bench)
+      --tools DIR           loadgen, slimbench, limitgrpc, limitlog (beside bench)
       --data DIR            where data directories are made (the temporary directory)
-      --shapes 1x1,1x10     channels x subscribers of `relay`
-      --sizes 100,1024      payload bytes of `relay`
+      --peer 1.4.1,3.3.8    `slim`, `slim-idle`: environments with slim-bindings (or versions in
+                            .venv-slim: ops/dev/slim_venv makes them); each one's family is measured
+      --rounds N            `slim`: how often the servers take turns (2)
+      --soak S              seconds of `slim-soak` (60)
+      --shapes 1x1,1x10     channels x subscribers of `relay` and `slim`
+      --sizes 100,1024      payload bytes of `relay` and `slim`
       --archive on|off|both (both)
       --no-pace             leave out the fixed-rate runs
-      --connections N       subscribers of `idle` (10000)
+      --connections N       subscribers of `idle` and `slim-idle` (10000)
       --tries N             repeats while other processes are busy (3)
       --quiet-wait S        how long to wait for a quiet machine before each run (20)
     Exit codes: 0 done, 1 something was lost or failed, 2 usage.
@@ -53,7 +66,9 @@ struct Options {
     while let argument = rest.popFirst() {
       guard options.take(argument, &rest) else { return nil }
     }
-    return options.commands.isEmpty ? nil : options
+    let needsPeer = options.commands.contains("slim")
+    guard !options.commands.isEmpty, !needsPeer || !options.peers.isEmpty else { return nil }
+    return options
   }
 
   private init(server: URL, tools: URL) {
@@ -63,7 +78,7 @@ struct Options {
 
   private mutating func take(_ argument: String, _ rest: inout ArraySlice<String>) -> Bool {
     switch argument {
-    case "relay", "durable", "idle": commands.append(argument)
+    case "relay", "durable", "idle", "slim", "slim-idle", "slim-soak": commands.append(argument)
     case "all": commands += ["relay", "durable", "idle"]
     case "--quick":
       quick = true
@@ -71,6 +86,8 @@ struct Options {
       sizes = [1_024]
       paced = false
       connections = 1_000
+      rounds = 1
+      soakSeconds = 5
       tries = 1
       quietWait = 2
     case "--no-pace": paced = false
@@ -107,6 +124,13 @@ struct Options {
     case "--connections":
       guard let count = Int(value), count > 0 else { return false }
       connections = count
+    case "--peer": peers = value.split(separator: ",").map(String.init)
+    case "--rounds":
+      guard let count = Int(value), count > 0 else { return false }
+      rounds = count
+    case "--soak":
+      guard let seconds = Double(value), seconds > 0 else { return false }
+      soakSeconds = seconds
     case "--tries":
       guard let count = Int(value), count > 0 else { return false }
       tries = count

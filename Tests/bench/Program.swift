@@ -13,6 +13,9 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
     var relay: [RelayBench.Cell]?
     var durable: [DurableBench.Cell]?
     var idle: [IdleBench.Cell]?
+    var slim: [SlimBench.Cell]?
+    var slimIdle: [SlimIdleBench.Cell]?
+    var slimSoak: [SlimSoakBench.Cell]?
 
     /// What went wrong with a node, a line each.
     var troubles: [String] {
@@ -25,7 +28,8 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
       let waiting = (idle ?? []).compactMap { cell in
         cell.load.trouble.map { "\(cell.server): \($0)" }
       }
-      return relayed + kept + waiting
+      return relayed + kept + waiting + (slim ?? []).flatMap(\.troubles)
+        + (slimIdle ?? []).compactMap(\.trouble) + (slimSoak ?? []).compactMap(\.trouble)
     }
   }
 
@@ -63,6 +67,18 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
         let cells = try DurableBench(options).run()
         report.durable = cells
         tables.append(DurableBench.table(cells))
+      case "slim":
+        let cells = try SlimBench(options).run()
+        report.slim = cells
+        tables += SlimBench.tables(cells)
+      case "slim-idle":
+        let cells = try SlimIdleBench(options).run()
+        report.slimIdle = cells
+        tables.append(SlimIdleBench.table(cells))
+      case "slim-soak":
+        let cells = try SlimSoakBench(options).run()
+        report.slimSoak = cells
+        tables.append(SlimSoakBench.table(cells))
       default:
         let cells = try IdleBench(options: options).run()
         report.idle = cells
@@ -84,7 +100,7 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
   }
 
   private static func checkPrograms(_ options: Options) throws {
-    let tools = ["loadgen", "limitgrpc", "limitlog"].map {
+    let tools = ["loadgen", "slimbench", "limitgrpc", "limitlog"].map {
       options.tools.appendingPathComponent($0)
     }
     for program in tools + [options.server]

@@ -4,6 +4,8 @@ import Foundation
 final class Server {
   let child: ChildProcess
   let port: Int
+  /// What it said when it was ready.
+  let ready: String
   /// Holds its data and the logs of who talks to it; goes when it ends.
   let directory: URL
 
@@ -23,6 +25,7 @@ final class Server {
         throw BenchTrouble("\(name) answered \"\(line)\", not READY \(key)=...")
       }
       self.port = port
+      ready = line
     } catch {
       try? FileManager.default.removeItem(at: directory)
       throw error
@@ -56,6 +59,11 @@ final class Server {
     try Server(
       options.tools.appendingPathComponent("limitlog"),
       { ["0", "\(kind):\($0.appendingPathComponent("log").path)"] }, key: "raw", options)
+  }
+
+  /// The node inside a published package; `python` is the one of its environment.
+  static func slimNode(python: URL, script: URL, _ options: Options) throws -> Server {
+    try Server(python, { _ in [script.path, "0"] }, key: "grpc", options)
   }
 
   static func posthoused(archive: Bool, _ options: Options) throws -> Server {
