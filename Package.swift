@@ -122,7 +122,8 @@ let package = Package(
       ]),
     suite("BaseTests", ["Base", "Digest", "Crypto", "Report", "Settings"]),
     suite(
-      "ProtoTests", ["Base", "Codec", "Messages", "TestKit"], excluding: ["differential.py"]),
+      "ProtoTests", ["Base", "Crypto", "Codec", "Messages", "TestKit"],
+      excluding: ["differential.py"]),
     suite(
       "TransportTests",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),

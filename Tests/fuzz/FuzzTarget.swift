@@ -33,7 +33,8 @@ extension FuzzTarget {
 /// Every decoder, in the order they are run.
 var fuzzTargets: [any FuzzTarget.Type] {
   [
-    ProtobufTarget.self, SlimTarget.self, FrameTarget.self, DeframerTarget.self, Http1Target.self,
+    ProtobufTarget.self, SlimTarget.self, SlimATarget.self, SlimBTarget.self, FrameTarget.self,
+    DeframerTarget.self, Http1Target.self,
     HttpTextTarget.self, JWTTarget.self, SignedJWTTarget.self, FlatJSONTarget.self,
     CredentialTarget.self, MLSTarget.self, TomlTarget.self, RecordTarget.self, StateRowTarget.self,
     EngineTarget.self, TokenRowTarget.self, HeadMarkTarget.self, TextTarget.self,
