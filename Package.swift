@@ -95,13 +95,14 @@ let package = Package(
 
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
+    room("Slim", "Node/Slim", ["Base", "Codec"]),
     room("Token", "Node/Token", ["Base", "Digest", "Codec"]),
     room(
       "Relay", "Node/Relay",
       [
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
-        "Http", "Grpc", "Engine", "Token",
+        "Http", "Grpc", "Engine", "Slim", "Token",
       ]),
     program("posthoused", "Node/posthoused", ["Base", "Report", "Settings", "Relay"]),
 
@@ -129,13 +130,14 @@ let package = Package(
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
     suite("StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit"]),
     suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
+    suite("SlimTests", ["Base", "Codec", "Slim"]),
     suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),
     suite(
       "RelayTests",
       [
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
-        "Http", "Grpc", "Engine", "Token", "Relay", "TestKit",
+        "Http", "Grpc", "Engine", "Slim", "Token", "Relay", "TestKit",
       ]),
     suite("AdminTests", ["Base", "Report", "Settings", "Codec", "Messages", "Control", "TestKit"]),
     suite("HouseTests", ["Base"]),

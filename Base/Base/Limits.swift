@@ -65,6 +65,20 @@ public enum Limits {
   /// Seconds a subscriber may take no byte before it is disconnected (default; `stall_timeout`).
   public static let stallSeconds = 600
 
+  // MARK: SLIM
+  /// Names one stream may be subscribed to; more: its Subscribe is acknowledged as failed.
+  public static let slimNamesPerSession = 16_384
+  /// Names with subscribers on one loop; more: as above.
+  public static let slimNames = 4_000_000
+  /// Subscriptions of one stream to the same name.
+  public static let slimReferences = 1_024
+  /// Bytes that may wait in one SLIM stream's queue; more: `slim.overflow` says what goes.
+  public static let slimQueueBytes = 8 << 20
+  /// Bytes one loop may have on their way to another; more: the publishers wait for it.
+  public static let slimMailBytes = 32 << 20
+  /// Header MACs remembered per stream and direction, for headers that do not change.
+  public static let slimKnownMacs = 8
+
   // MARK: archive
   /// The last sequence a subscriber may start at: beyond any channel, far inside 64 bits.
   public static let maxSequence: UInt64 = 1 << 62

@@ -27,6 +27,15 @@ public func componentHash(_ text: String) -> UInt64 {
   return xxh64(bytes)
 }
 
+/// The same of UTF-8 bytes.
+public func componentHash(_ text: UnsafeRawBufferPointer) -> UInt64 {
+  withUnsafeTemporaryAllocation(byteCount: text.count + 1, alignment: 1) { buffer in
+    buffer.copyMemory(from: text)
+    buffer[text.count] = 0xff
+    return xxh64(UnsafeRawBufferPointer(buffer))
+  }
+}
+
 /// XXH3, 128 bits: chains archive records. Not collision resistant against an adversary.
 // swift-format-ignore: AlwaysUseLowerCamelCase
 public func xxh3_128(_ bytes: UnsafeRawBufferPointer) -> (high: UInt64, low: UInt64) {

@@ -318,6 +318,18 @@ extension NodeEngine {
       UsageTable.Key(tenant: item.author.tenant, day: day), messages: messages, bytes: bytes)
   }
 
+  /// Counts what a tenant sent that this engine did not order.
+  public mutating func receiveUsage(
+    _ tenant: TenantID, messages: UInt64, bytes: UInt64, at now: Now
+  ) {
+    usage.add(
+      UsageTable.Key(tenant: tenant, day: UsageRow.day(now.wall)), messages: messages, bytes: bytes)
+    if !usageTimer {
+      usageTimer = true
+      timers.set(now.monotonic + .seconds(1), .usage)
+    }
+  }
+
   // MARK: old retries
 
   /// Answers `.seekBefore`.

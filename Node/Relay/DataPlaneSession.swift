@@ -6,9 +6,9 @@ import Grpc
 import Http
 
 /// `dataplane.proto.v1.DataPlaneService/OpenChannel`: one stream per agent. The first message tells the
-/// wire family; this node serves Skytale's.
+/// wire family: Skytale, or SLIM A or B.
 final class DataPlaneSession: Session, GrpcHandler {
-  private enum Wire { case unknown, skytale }
+  private enum Wire { case unknown, skytale, slim(SlimStream) }
   private var wire = Wire.unknown
   /// The bytes of the last `StringName` seen, and its channel: agents mostly stay on one.
   private var lastName: [UInt8] = []
@@ -17,6 +17,10 @@ final class DataPlaneSession: Session, GrpcHandler {
   // MARK: from the agent
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+    if case .slim(let stream) = wire {
+      unsafe stream.receive(bytes)
+      return
+    }
     let view: SlimView
     do {
       view = try unsafe SlimView(bytes)
@@ -24,8 +28,8 @@ final class DataPlaneSession: Session, GrpcHandler {
       end(Fault(.badRequest, "not a dataplane.proto.v1.Message: \(error)"))
       return
     }
-    if wire == .unknown {
-      guard recognise(view) else { return }
+    if case .unknown = wire {
+      guard unsafe recognise(view, bytes) else { return }
     }
     switch view.kind {
     case .subscribe:
@@ -42,21 +46,29 @@ final class DataPlaneSession: Session, GrpcHandler {
     }
   }
 
-  /// Skytale: the first message names its destination by `str_name` and has no EncodedName.
-  private func recognise(_ view: SlimView) -> Bool {
+  /// Skytale: the first message names its destination by `str_name` and has no EncodedName. SLIM B: it is
+  /// a Link with a key. All else is SLIM A.
+  /// - Returns: true when this class goes on with the message.
+  private func recognise(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) -> Bool {
     switch view.kind {
     case .subscribe, .publish, .unsubscribe:
       if view.destination.hasStringName && !view.destination.hasEncodedName {
         wire = .skytale
         return true
       }
-    default: break
+    case .link, .subscriptionAck, .none: break
     }
-    end(
-      Fault(
-        .unimplemented,
-        "this node serves Skytale streams (a destination by str_name); SLIM families A and B are not served yet"
-      ))
+    var family = Family.slimA
+    let none = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+    if view.kind == .link,
+      let envelope = unsafe try? SlimEnvelope(bytes, family: .slimB, knownHeader: none),
+      envelope.link.publicKey != nil
+    {
+      family = .slimB
+    }
+    let stream = SlimStream(self, family)
+    wire = .slim(stream)
+    unsafe stream.receive(bytes)
     return false
   }
 
@@ -112,6 +124,7 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   func receiveClosed(on call: GrpcCall) {
+    if case .slim(let stream) = wire { shard.slim.closed(stream) }
     shard.closed(self)
   }
 
@@ -120,6 +133,10 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   // MARK: to the agent
+
+  override func forward(_ message: SlimMessage) {
+    if case .slim(let stream) = wire { stream.forward(message) }
+  }
 
   override func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
     call.send(delivery.frame)

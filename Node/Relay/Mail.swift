@@ -1,5 +1,6 @@
 import Base
 import Engine
+import Slim
 
 /// What one shard asks of another. Mail is gathered during a turn and handed over once at its end, in
 /// order, so that what a session sends to a channel keeps its order across loops.
@@ -18,6 +19,14 @@ enum Mail: Sendable {
   case end(SessionID, Fault)
   case pause(SessionID, by: Int)
   case resume(SessionID, by: Int)
+  // SLIM, between all loops.
+  case slimPublish(SlimMessage)
+  /// So many bytes of SLIM mail are dealt with.
+  case slimTaken(bytes: Int)
+  case slimInterest([SlimInterest])
+  /// Answered with `slimSynced`: what came before it has taken effect.
+  case slimSync(UInt64)
+  case slimSynced(UInt64)
 }
 
 /// What a session asks for when it subscribes.

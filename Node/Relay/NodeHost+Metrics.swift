@@ -58,6 +58,23 @@ extension NodeHost {
     counter("posthouse_streams_refused_total", "Agent streams refused at open") {
       $0.streamsRefused
     }
+    func slim(_ name: String, _ help: String, _ read: @escaping @Sendable (SlimCounters) -> Int) {
+      metrics.counter(name, help) { Double(read(facts.value.slim)) }
+    }
+    slim("posthouse_slim_unrouted_total", "SLIM publishes nobody had subscribed to") { $0.unrouted }
+    slim("posthouse_slim_without_right_total", "SLIM messages under names that are not the app's") {
+      $0.withoutRight
+    }
+    slim("posthouse_slim_bad_macs_total", "SLIM messages with a missing or wrong header MAC") {
+      $0.badMacs
+    }
+    slim("posthouse_slim_expired_total", "SLIM publishes whose ttl ran out") { $0.expired }
+    slim("posthouse_slim_overflows_total", "SLIM streams ended because their queue ran over") {
+      $0.overflows
+    }
+    metrics.gauge("posthouse_slim_names", "SLIM names with subscribers, summed over loops") {
+      Double(facts.value.slimNames)
+    }
     metrics.gauge("posthouse_sessions", "Agent streams open") { Double(facts.value.sessions) }
     metrics.gauge("posthouse_tenants", "Tenants") { Double(facts.value.tenants) }
     metrics.gauge("posthouse_channels_loaded", "Channels in memory") {

@@ -8,6 +8,7 @@ import Loop
 import Messages
 public import Report
 public import Settings
+import Slim
 import Store
 import Token
 
@@ -124,6 +125,8 @@ public final class NodeHost: @unchecked Sendable {
 
   struct Facts: Sendable {
     var counts = ShardCounters()
+    var slim = SlimCounters()
+    var slimNames = 0
     var sessions = 0
     var channels = 0
     var tenants = 0
@@ -139,7 +142,8 @@ public final class NodeHost: @unchecked Sendable {
     for shard in shards {
       shard.loop.post { [self] in
         let part = Facts(
-          counts: shard.counts, sessions: shard.sessions.count,
+          counts: shard.counts, slim: shard.slim.counts, slimNames: shard.slim.router.names,
+          sessions: shard.sessions.count,
           channels: shard.engine.counters.loadedChannels, tenants: 0)
         loops[0].post { gathering.receive(part) }
       }
@@ -198,6 +202,8 @@ private final class FactGathering: @unchecked Sendable {
   }
   func receive(_ part: NodeHost.Facts) {
     sum.counts = sum.counts + part.counts
+    sum.slim = sum.slim + part.slim
+    sum.slimNames += part.slimNames
     sum.sessions += part.sessions
     sum.channels += part.channels
     left -= 1

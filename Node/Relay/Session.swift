@@ -19,6 +19,7 @@ class Session {
   private var pauses: UInt64 = 0
   static let quotaPause = 63
   static let checkPause = 62
+  static let mailPause = 61
 
   init(id: SessionID, shard: Shard, principal: Principal, kind: SessionKind, call: GrpcCall) {
     self.id = id
@@ -35,6 +36,8 @@ class Session {
   func answer(_ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome) {}
   func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {}
   func readEnded(_ channel: ChannelRef) {}
+  /// A SLIM message for this session's app.
+  func forward(_ message: SlimMessage) {}
 
   /// Ends the stream with a fault. The transport then reports the close.
   func end(_ fault: Fault) {
@@ -69,6 +72,8 @@ class Session {
     if pauses == 0 { call.pauseReading() }
     pauses |= 1 << UInt64(reason)
   }
+
+  final func isPaused(by reason: Int) -> Bool { pauses & (1 << UInt64(reason)) != 0 }
 
   final func resume(by reason: Int) {
     guard pauses & (1 << UInt64(reason)) != 0 else { return }

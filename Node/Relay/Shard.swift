@@ -31,6 +31,8 @@ final class Shard: @unchecked Sendable {
   /// Tenants over today's quota: their streams are slowed.
   var slowTenants: Set<TenantID> = []
   var streamBudget: StreamBudget
+  /// SLIM apps of both families.
+  private(set) var slim: SlimHub!
   /// What this loop verifies JWTs with.
   var signingKeys: SigningKeySet
   /// Tenants whose usage this shard may hold, and what was last taken.
@@ -50,7 +52,11 @@ final class Shard: @unchecked Sendable {
     sessions = SessionTable(loop: index)
     counts = ShardCounters()
     outbox = Array(repeating: [], count: node.shardCount)
+    slim = SlimHub(shard: self, loops: node.shardCount)
   }
+
+  /// Puts mail for another loop with what leaves at the end of the turn.
+  @inline(__always) func post(_ mail: Mail, to shard: Int) { outbox[shard].append(mail) }
 
   @inline(__always) func owner(of channel: ChannelID) -> Int { Int(channel.slot) % node.shardCount }
 
@@ -146,7 +152,16 @@ final class Shard: @unchecked Sendable {
   // MARK: mail
 
   func receive(_ mail: [Mail], from sender: Int) {
-    for item in mail { receive(item, from: sender) }
+    var slimBytes = 0
+    for item in mail {
+      if case .slimPublish(let message) = item {
+        slimBytes &+= message.frame.count
+        slim.receive(message)
+      } else {
+        receive(item, from: sender)
+      }
+    }
+    if slimBytes > 0 { post(.slimTaken(bytes: slimBytes), to: sender) }
     runEffects()
   }
 
@@ -178,6 +193,11 @@ final class Shard: @unchecked Sendable {
       sessions.find(session)?.pause(by: by)
     case .resume(let session, let by):
       sessions.find(session)?.resume(by: by)
+    case .slimPublish(let message): slim.receive(message)
+    case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)
+    case .slimInterest(let interest): slim.receive(interest, from: sender)
+    case .slimSync(let token): post(.slimSynced(token), to: sender)
+    case .slimSynced(let token): slim.receiveSynced(token)
     }
   }
 
@@ -195,6 +215,7 @@ final class Shard: @unchecked Sendable {
 
   /// The loop's last step before it flushes its connections: seals what gathered, sends the mail.
   func endTurn() {
+    slim.endTurn()
     engine.endTurn(at: loop.now)
     runEffects()
     for to in outbox.indices where !outbox[to].isEmpty {

@@ -14,6 +14,7 @@ struct ImportLaw {
     ("Federation/Membership", ["Base", "Digest", "Codec"]),
     ("Federation/Gossip", ["Base", "Digest", "Codec"]),
     ("Node/Engine", ["Base", "Digest", "Codec"]),
+    ("Node/Slim", ["Base", "Codec"]),
     ("Node/Token", ["Base", "Digest", "Codec"]),
   ]
 

@@ -31,6 +31,9 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
   /// Queues one message that already has its five bytes of prefix: one slot, no copy.
   public final func send(_ frame: Bytes) { enqueue(frame) }
 
+  /// The same for a message with a hole, and what this peer gets in it.
+  public final func send(_ frame: Bytes, _ filling: HoleFilling) { enqueue(frame, filling) }
+
   /// Takes no more messages; the peer is slowed once the stream's window is full.
   public final func pauseReading() { isPaused = true }
 

@@ -10,15 +10,66 @@ struct FrameRing: ~Copyable {
   private var offset = 0
   /// Bytes not yet taken.
   private(set) var bytes = 0
+  /// What goes into the holes of the buffers that have one, in their order.
+  private var fillings: UnsafeMutablePointer<HoleFilling>?
+  private var fillingMask = -1
+  private var fillingHead = 0
+  private var fillingCount = 0
 
   init() {}
 
   deinit {
     for i in 0..<count { (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1) }
     slots?.deallocate()
+    fillings?.deallocate()
+  }
+
+  /// A buffer with a hole, and what this stream's peer gets in it.
+  mutating func push(_ frame: Bytes, _ filling: HoleFilling) {
+    if fillingCount == fillingMask &+ 1 { growFillings() }
+    (fillings.unsafelyUnwrapped + ((fillingHead &+ fillingCount) & fillingMask)).initialize(
+      to: filling)
+    fillingCount &+= 1
+    append(frame)
+  }
+
+  private mutating func growFillings() {
+    let room = fillingMask < 0 ? 4 : (fillingMask &+ 1) &* 2
+    let next = UnsafeMutablePointer<HoleFilling>.allocate(capacity: room)
+    if let fillings {
+      let first = min(fillingCount, fillingMask &+ 1 &- fillingHead)
+      next.update(from: fillings + fillingHead, count: first)
+      (next + first).update(from: fillings, count: fillingCount &- first)
+      fillings.deallocate()
+    }
+    fillings = next
+    fillingMask = room &- 1
+    fillingHead = 0
+  }
+
+  private mutating func freeFillings() {
+    fillings?.deallocate()
+    fillings = nil
+    fillingMask = -1
+    fillingHead = 0
+    fillingCount = 0
+  }
+
+  /// Writes the part of the hole that lies in the bytes just copied: `size` from `offset`, at `to`.
+  private func fill(_ hole: Int, _ to: UnsafeMutableRawPointer, from offset: Int, size: Int) {
+    let from = max(hole, offset)
+    let end = min(hole &+ HoleFilling.bytes, offset &+ size)
+    guard from < end else { return }
+    let filling = UnsafeRawPointer(fillings.unsafelyUnwrapped + fillingHead)
+    (to + (from &- offset)).copyMemory(from: filling + (from &- hole), byteCount: end &- from)
   }
 
   mutating func push(_ frame: Bytes) {
+    precondition(frame.hole == 0, "a buffer with a hole and nothing to fill it")
+    append(frame)
+  }
+
+  @inline(__always) private mutating func append(_ frame: Bytes) {
     if count == mask &+ 1 { grow() }
     (slots.unsafelyUnwrapped + ((head &+ count) & mask)).initialize(to: frame)
     count &+= 1
@@ -48,10 +99,16 @@ struct FrameRing: ~Copyable {
       let size = slot.pointee.count
       let part = min(left, size &- offset)
       to.copyMemory(from: slot.pointee.base + offset, byteCount: part)
+      let hole = slot.pointee.hole
+      if hole > 0 { fill(hole, to, from: offset, size: part) }
       to += part
       left &-= part
       offset &+= part
       if offset == size {
+        if hole > 0 {
+          fillingHead = (fillingHead &+ 1) & fillingMask
+          fillingCount &-= 1
+        }
         slot.deinitialize(count: 1)
         head = (head &+ 1) & mask
         count &-= 1
@@ -66,6 +123,7 @@ struct FrameRing: ~Copyable {
       mask = -1
       head = 0
     }
+    if fillingCount == 0, fillingMask >= 255 { freeFillings() }
   }
 
   /// Drops what is behind the first `n` bytes, but no part of a buffer that has begun to leave.
@@ -78,7 +136,9 @@ struct FrameRing: ~Copyable {
       kept += 1
     }
     for i in kept..<count {
-      (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1)
+      let slot = slots.unsafelyUnwrapped + ((head &+ i) & mask)
+      if slot.pointee.hole > 0 { fillingCount &-= 1 }
+      slot.deinitialize(count: 1)
     }
     count = kept
     bytes = sum
@@ -90,5 +150,6 @@ struct FrameRing: ~Copyable {
     head = 0
     offset = 0
     bytes = 0
+    freeFillings()
   }
 }

@@ -78,6 +78,13 @@ open class Http2Stream: @unchecked Sendable {
     if isDeferred { wake() }
   }
 
+  /// Queues a buffer with a hole, and what this peer gets in it.
+  public final func enqueue(_ frame: Bytes, _ filling: HoleFilling) {
+    guard isOpen, !isEnding else { return }
+    ring.push(frame, filling)
+    if isDeferred { wake() }
+  }
+
   /// Ends our side after what is queued, with trailers or without.
   public final func endOutput(trailers: HeaderBlock? = nil) {
     guard isOpen, !isEnding else { return }
