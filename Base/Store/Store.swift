@@ -129,6 +129,7 @@ struct Opening {
     let synced = try MarkFinding.read(directory.syncMark)
     if directory.exists(directory.database + "/CURRENT") {
       if !options.acceptTornTail { try Manifest.check(directory.database) }
+      try TableFiles.check(directory.database)
       // A look first: opening for writing would throw away what follows the damage.
       let seen = try look()
       try compare(seen, head: head, synced: synced)

@@ -171,6 +171,38 @@ import Testing
     #expect(fault?.code == .damaged && fault?.detail.contains(name) == true)
   }
 
+  @Test("The one bit of a table that would end RocksDB by an assertion is refused by name")
+  func tableProperties() throws {
+    let scratch = try Scratch()
+    let image = try DamageTests.image(scratch)
+    let tables = entries(image + "/db").filter { $0.hasSuffix(".sst") }
+    #expect(!tables.isEmpty)
+    for name in tables {
+      let path = image + "/db/" + name
+      let good = try readFile(path)
+      // The list of blocks follows the properties block and its 5 bytes of trailer. Its place is in the
+      // footer: 53 bytes, after the first a number with 7 bits to a byte.
+      var list = 0
+      for (n, byte) in good.suffix(52).enumerated() {
+        list |= Int(byte & 0x7f) << (7 * n)
+        if byte & 0x80 == 0 { break }
+      }
+      var bytes = good
+      bytes[list - 6] ^= 0x80
+      try writeFile(path, bytes)
+      for accept in [false, true] {
+        let fault = #expect(throws: Fault.self) {
+          try Store(path: image, options: small { $0.acceptTornTail = accept })
+        }
+        #expect(fault?.code == .damaged && fault.flatMap { Store.damagedFile($0) } == name)
+      }
+      try writeFile(path, good)
+    }
+    let store = try Store(path: image, options: small())
+    #expect(try store.rows(.state).count == DamageTests.rows)
+    try store.close()
+  }
+
   @Test("A damaged block is its channel's trouble alone, and the fault names the file")
   func neighbours() throws {
     let scratch = try Scratch()
