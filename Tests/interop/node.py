@@ -31,6 +31,19 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Becomes the program with the listening sockets at 3, 4, ... (sd_listen_fds(3)).
+PASS_LISTENERS = """
+import os, sys
+names, handles = sys.argv[1], [int(h) for h in sys.argv[2].split(",")]
+spare = [os.dup2(h, 100 + i) for i, h in enumerate(handles)]
+for i, handle in enumerate(spare):
+    os.dup2(handle, 3 + i, inheritable=True)
+    os.close(handle)
+os.closerange(3 + len(handles), 200)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(handles)), LISTEN_FDNAMES=names)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 READY = re.compile(r"^READY grpc=(\S+) http=(\S+) admin=(\S+)")
 
 
@@ -110,7 +123,7 @@ class Node:
     def __init__(self, folder_of_programs: str, *, data: str | None = None, auth: str = "required",
                  config: str = "", keep: bool = False, extra: list[str] | None = None,
                  environment: dict[str, str] | None = None, core_dumps: bool = False,
-                 open_files: int = 0):
+                 open_files: int = 0, listeners: dict | None = None):
         self.programs = pathlib.Path(folder_of_programs).resolve()
         self.own_data = data is None
         self.home = tempfile.mkdtemp(prefix="posthouse-test-")
@@ -121,6 +134,7 @@ class Node:
         self.environment = environment or {}
         self.core_dumps = core_dumps
         self.open_files = open_files
+        self.listeners = listeners or {}    # name to listening socket, passed on as systemd would
         self.config = ""
         if config:
             self.config = os.path.join(self.home, "node.toml")
@@ -148,6 +162,11 @@ class Node:
 
     def start(self, seconds: float = 60) -> "Node":
         """Starts the process and waits for its READY line."""
+        self.begin()
+        return self.finish_start(seconds)
+
+    def begin(self) -> None:
+        """Starts the process."""
         import resource
 
         def prepare() -> None:
@@ -160,10 +179,18 @@ class Node:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (min(self.open_files, hard), hard))
 
         self.runs += 1
+        command = self.command()
+        handles = [one.fileno() for one in self.listeners.values()]
+        if handles:
+            command = [sys.executable, "-c", PASS_LISTENERS, ":".join(self.listeners),
+                       ",".join(map(str, handles)), *command]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdout=subprocess.PIPE, stderr=log, cwd=self.home,
+                command, stdout=subprocess.PIPE, stderr=log, cwd=self.home, pass_fds=handles,
                 env={**os.environ, **self.environment}, preexec_fn=prepare)
+
+    def finish_start(self, seconds: float = 60) -> "Node":
+        """Waits for the READY line."""
         first = self._first_line(seconds)
         match = READY.match(first)
         if not match:

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """A SLIM node as it is published: the one inside the slim-bindings package of the Python that runs this. Serves
-on 127.0.0.1 until SIGTERM; port 0 picks a free one.   slim_node.py PORT [--cores N]"""
+on 127.0.0.1 until SIGTERM; port 0 picks a free one.   slim_node.py PORT [--cores N] [--cert PEM --key PEM]"""
 
 import argparse
 import asyncio
@@ -20,6 +20,8 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("--cores", type=int, default=0)
+    parser.add_argument("--cert", default="")
+    parser.add_argument("--key", default="")
     a = parser.parse_args()
     port = a.port or free_port()
     loop = asyncio.get_running_loop()
@@ -33,8 +35,11 @@ async def main() -> None:
         runtime.n_cores = a.cores
     slim.initialize_with_configs(
         runtime_config=runtime, tracing_config=tracing, service_config=[slim.new_service_config()])
-    await slim.get_global_service().run_server_async(
-        slim.new_insecure_server_config(f"127.0.0.1:{port}"))
+    address = f"127.0.0.1:{port}"
+    config = slim.new_insecure_server_config(address)
+    if a.cert:
+        config = slim.new_secure_server_config(address, slim.TlsSource.FILE(cert=a.cert, key=a.key))
+    await slim.get_global_service().run_server_async(config)
     print(f"READY grpc=127.0.0.1:{port} version={slim.get_version()}", flush=True)
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -102,10 +102,10 @@ class App:
 class RealNode:
     """The SLIM node of a published package, for comparison."""
 
-    def __init__(self, version: str, port: int = 0):
+    def __init__(self, version: str, port: int = 0, options: tuple[str, ...] = ()):
         self.process = subprocess.Popen(
-            [slim_python(version), str(HERE / "slim_node.py"), str(port)], stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True)
+            [slim_python(version), str(HERE / "slim_node.py"), str(port), *options],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("READY grpc="):
             self.process.kill()
@@ -231,7 +231,9 @@ def converse(setup: Setup, scenario: str) -> Outcome:
         except NotInstalled:
             raise
         except Exception as error:
-            outcome = Outcome(False, f"{type(error).__name__}: {error}")
+            others = [f"{app.own_name}: {event['error']}" for app in apps for event in app.events
+                      if event["event"] in ("error", "end")]
+            outcome = Outcome(False, "; ".join([f"{type(error).__name__}: {error}", *others]))
         finally:
             for app in apps:
                 app.end()
