@@ -17,7 +17,7 @@ import Testing
       if n == flushAt { try store.flush() }
       try store.write(set(n, bytes: 300), synced: n == 200)
     }
-    try copyTree(scratch.data, path)
+    try copyLiveTree(scratch.data, path)
     return path
   }
 

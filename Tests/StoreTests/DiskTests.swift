@@ -7,8 +7,6 @@ import Testing
 /// A disk that is full or fails. Needs root for a small file system; says so where it is not.
 @Suite(.timeLimit(.minutes(3)), .serialized) struct DiskTests {
   static let isRoot = geteuid() == 0
-  /// The thread sanitizer's run time aborts in the clone() that starts the process of an exit test.
-  static let canSpawn = dlsym(nil, "__tsan_init") == nil
 
   /// Mounts a tmpfs of so many megabytes over `path` for the time of `body`.
   private func withVolume(_ path: String, megabytes: Int, _ body: () throws -> Void) throws {
@@ -151,7 +149,7 @@ import Testing
           next += 1
         }
         // As kill -9 would leave it.
-        try copyTree(volume + "/data", scratch.path + "/killed")
+        try copyLiveTree(volume + "/data", scratch.path + "/killed")
         try store.close()
       }
       for path in [volume + "/data", scratch.path + "/killed"] {
@@ -181,7 +179,7 @@ import Testing
       var answered = 0
       while answered < 5_000, outcome(store, set(answered, bytes: 8_000)) == nil { answered += 1 }
       #expect(answered < 5_000)
-      try copyTree(volume + "/data", scratch.path + "/killed")
+      try copyLiveTree(volume + "/data", scratch.path + "/killed")
       let copy = try Store(path: scratch.path + "/killed", options: options)
       for n in 0..<answered {
         #expect(try copy.get(.state, key: key(n)) == value(n, bytes: 8_000), "row \(n)")
@@ -191,9 +189,7 @@ import Testing
     }
   }
 
-  @Test(
-    "A write that fails for another reason ends the process with a clear line, never retried",
-    .enabled(if: canSpawn, "SKIPPED: the thread sanitizer cannot start a process"))
+  @Test("A write that fails for another reason ends the process with a clear line, never retried")
   func fatal() async throws {
     let scratch = try Scratch()
     let data = scratch.data
@@ -213,9 +209,7 @@ import Testing
     #expect(text.contains("what is on disk is unknown; not retried"), "\(text)")
   }
 
-  @Test(
-    "With a handler that returns, every later write is refused",
-    .enabled(if: canSpawn, "SKIPPED: the thread sanitizer cannot start a process"))
+  @Test("With a handler that returns, every later write is refused")
   func fatalHandler() async throws {
     let scratch = try Scratch()
     let data = scratch.data

@@ -47,16 +47,18 @@ func removeTree(_ path: String) {
   }
 }
 
-func readFile(_ path: String) throws -> [UInt8] {
+func readFile(_ path: String) throws -> [UInt8] { try #require(contents(path), "\(path)") }
+
+/// nil: there is no such file, or it cannot be read.
+func contents(_ path: String) -> [UInt8]? {
   let fd = open(path, O_RDONLY)
-  try #require(fd >= 0, "\(path)")
+  guard fd >= 0 else { return nil }
   defer { close(fd) }
   var out: [UInt8] = []
   var part = [UInt8](repeating: 0, count: 1 << 16)
   while true {
     let n = part.withUnsafeMutableBytes { read(fd, $0.baseAddress, $0.count) }
-    try #require(n >= 0)
-    if n == 0 { return out }
+    if n <= 0 { return n == 0 ? out : nil }
     out += part[..<n]
   }
 }
@@ -73,13 +75,37 @@ func writeFile(_ path: String, _ bytes: [UInt8]) throws {
   }
 }
 
-/// Copies a directory as it lies: of a store that nobody writes to, what kill -9 would leave.
+/// Copies a directory as it lies.
 func copyTree(_ from: String, _ to: String) throws {
   if isDirectory(from) {
     try #require(mkdir(to, 0o700) == 0, "\(to)")
     for name in entries(from) { try copyTree(from + "/" + name, to + "/" + name) }
   } else {
     try writeFile(to, try readFile(from))
+  }
+}
+
+/// Copies the directory of an open store that nobody writes to, as kill -9 at one moment would leave
+/// it. RocksDB still makes and removes files by itself, so it is read until two readings in a row
+/// agree: between them everything stood there at once.
+func copyLiveTree(_ from: String, _ to: String) throws {
+  var image: [String: [UInt8]] = [:]
+  let still = eventually {
+    let before = image
+    image = [:]
+    for file in files(from) {
+      image[file] = contents(from + file)
+      if image[file] == nil { return false }
+    }
+    return image == before
+  }
+  try #require(still, "\(from) keeps changing")
+  try #require(mkdir(to, 0o700) == 0, "\(to)")
+  for (file, bytes) in image {
+    for (at, byte) in file.utf8.enumerated() where byte == UInt8(ascii: "/") && at > 0 {
+      mkdir(to + String(file.utf8.prefix(at))!, 0o700)
+    }
+    try writeFile(to + file, bytes)
   }
 }
 

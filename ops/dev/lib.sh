@@ -6,6 +6,10 @@ scratch=${POSTHOUSE_SCRATCH:-$repo/.build}
 bin=$scratch/release
 python=$repo/.venv/bin/python
 [ -x "$python" ] || python=${POSTHOUSE_PYTHON:-$python}
+if [ -x "$python" ]; then export POSTHOUSE_TEST_PYTHON=$python; fi
+# As many tests at a time as cores: a time limit then counts a test's own time, not its wait for others.
+SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH=$(nproc)
+export SWT_EXPERIMENTAL_MAXIMUM_PARALLELIZATION_WIDTH
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
   bold=$'\e[1m' dim=$'\e[2m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
