@@ -74,8 +74,19 @@ public enum Limits {
   public static let slimReferences = 1_024
   /// Bytes that may wait in one SLIM stream's queue; more: `slim.overflow` says what goes.
   public static let slimQueueBytes = 8 << 20
+  /// The same for all SLIM streams of a loop together: beyond half of it each may hold an eighth, beyond it a 128th.
+  public static let slimQueuesBytes = 1 << 30
   /// Bytes one loop may have on their way to another; more: the publishers wait for it.
   public static let slimMailBytes = 32 << 20
+  /// What a SLIM app gets again when it subscribes (defaults; `slim.replay`, `slim.replay_window`).
+  public static let slimReplayMessages = 100
+  public static let slimReplaySeconds = 30
+  /// Bytes of a SLIM stream's publishes that wait for others of it to be written; more: the stream is paused.
+  public static let slimHeldBytes = 1 << 20
+  /// Seconds after which an archived SLIM channel that nobody publishes to is let go.
+  public static let slimIdleSeconds = 120
+  /// Bytes of a Link's link_id.
+  public static let slimLinkIDBytes = 256
   /// Header MACs remembered per stream and direction, for headers that do not change.
   public static let slimKnownMacs = 8
 

@@ -50,6 +50,10 @@ public struct NodeSettings: Sendable {
   public var acceptTornTail: Bool
   public var replayWindow: ReplayWindow
   public var retention: Retention
+  public var slimArchive: Bool
+  /// Messages replayed to a SLIM app that subscribes; 0: none.
+  public var slimReplay: Int
+  public var slimReplayWindow: Interval
   public var diskMinFreeBytes: UInt64
   public var stallTimeout: Interval
   public var tailBytes: Int
@@ -94,6 +98,9 @@ public struct NodeSettings: Sendable {
     retention = Retention(
       age: s.duration("retention.age"), bytes: UInt64(s.integer("retention.bytes")),
       messages: UInt64(s.integer("retention.messages")))
+    slimArchive = archiveEnabled && s.flag("slim.archive")
+    slimReplay = Int(s.integer("slim.replay"))
+    slimReplayWindow = s.duration("slim.replay_window")
     diskMinFreeBytes = UInt64(s.integer("disk.min_free"))
     stallTimeout = s.duration("stall_timeout")
     tailBytes = Int(s.integer("tail.bytes"))

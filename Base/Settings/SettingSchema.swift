@@ -101,6 +101,15 @@ extension SettingSchema {
     SettingKey(
       "replay.window", .window, "\(Limits.replayWindowSeconds / 60)m",
       "How far back a new subscriber's replay looks for the oldest commit."),
+    SettingKey(
+      "slim.archive", .boolean, "true",
+      "Keep the messages of SLIM groups too; false routes them only. Wants archive.enabled."),
+    SettingKey(
+      "slim.replay", .integer(0...10_000), "\(Limits.slimReplayMessages)",
+      "Messages of a group that an app gets again when it subscribes; 0 for none."),
+    SettingKey(
+      "slim.replay_window", .duration, "\(Limits.slimReplaySeconds)s",
+      "How old they may be: for apps that were away for a moment."),
     SettingKey("retention.age", .duration, "0", "Drop messages older than this; 0 keeps them."),
     SettingKey("retention.bytes", .bytes, "0", "Bytes kept per channel; 0 keeps all."),
     SettingKey(

@@ -27,9 +27,13 @@ final class Session {
   var quietSince = Instant.zero
   var stallTimer = false
 
+  /// False: it takes whatever it gets.
+  let hasCredit: Bool
+
   init(id: SessionID, kind: SessionKind) {
     self.id = id
     self.kind = kind
+    hasCredit = kind != .router
   }
 }
 

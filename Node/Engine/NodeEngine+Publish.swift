@@ -314,6 +314,7 @@ extension NodeEngine {
   }
 
   mutating func meter(_ item: Item, _ c: Channel, day: UInt32, messages: UInt64, bytes: UInt64) {
+    if item.author.tenant == .none { return }
     usage.add(
       UsageTable.Key(tenant: item.author.tenant, day: day), messages: messages, bytes: bytes)
   }

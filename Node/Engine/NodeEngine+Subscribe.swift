@@ -50,6 +50,8 @@ extension NodeEngine {
       case .replay:
         next = replayStart(c, at: now)
         paced = head
+      case .last(let wanted):
+        next = max(head + 1 - min(wanted, head), c.sealed.oldest)
       case .sequence(let wanted):
         if wanted > 1, wanted < c.sealed.oldest { return answer(Fault(.retentionPassed)) }
         // A peer may name any number: no channel comes this far, and sums stay inside 64 bits.
@@ -175,7 +177,7 @@ extension NodeEngine {
   @inline(__always)
   private mutating func hand(_ delivery: Delivery, to s: Subscription) {
     let bytes = delivery.frame.count
-    s.session.outstanding &+= bytes
+    if s.session.hasCredit { s.session.outstanding &+= bytes }
     counters.deliveries &+= 1
     counters.deliveredBytes &+= UInt64(bytes)
     effects.append(.deliver(s.session.id, s.channel.ref, delivery))
@@ -202,7 +204,7 @@ extension NodeEngine {
         if c.tail[at].publisher != session.id {
           let bytes = c.tail[at].delivery.frame.count
           guard hasCredit(session, bytes) else { break }
-          session.outstanding &+= bytes
+          if session.hasCredit { session.outstanding &+= bytes }
           counters.deliveries &+= 1
           counters.deliveredBytes &+= UInt64(bytes)
           effects.append(.deliver(session.id, c.ref, c.tail[at].delivery))

@@ -280,7 +280,7 @@ extension NodeEngine {
           delivery: Delivery(
             sequence: sequence, frame: p.frame, type: p.type, mls: p.mls, epoch: p.epoch,
             generation: generation, producer: p.producer, producerSequence: p.producerSequence,
-            wall: part.wall, hasSuffix: p.hasSuffix),
+            wall: part.wall, hasSuffix: p.hasSuffix, publisher: item.session.id),
           publisher: item.session.id))
       c.tailBytes &+= p.frame.count
     }

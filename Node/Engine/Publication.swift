@@ -95,11 +95,15 @@ public struct Delivery: Sendable {
   public var wall: Instant
   /// True when the frame ends in a suffix that holds the sequence.
   public var hasSuffix: Bool
+  /// Who published it, while that is known: not when it was read from the archive.
+  public var publisher: SessionID?
 
   public init(
     sequence: UInt64, frame: Bytes, type: UInt8, mls: MLSKind, epoch: UInt64, generation: UInt32,
-    producer: UInt64, producerSequence: UInt64, wall: Instant, hasSuffix: Bool
+    producer: UInt64, producerSequence: UInt64, wall: Instant, hasSuffix: Bool,
+    publisher: SessionID? = nil
   ) {
+    self.publisher = publisher
     self.sequence = sequence
     self.frame = frame
     self.type = type
@@ -119,6 +123,8 @@ public enum Start: Sendable, Equatable {
   case live
   /// At the oldest commit inside the replay window (or everything, when the window is `all`), paced.
   case replay
+  /// At the last so many messages.
+  case last(UInt64)
   /// At a sequence (0 or 1: the oldest kept), as fast as the subscriber takes it.
   case sequence(UInt64)
 }

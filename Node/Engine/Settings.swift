@@ -7,6 +7,8 @@ public enum SessionKind: UInt8, Sendable {
   case skytale = 1
   /// A `ChannelService` call: publishes are refused at once and the caller retries.
   case service = 2
+  /// The host's own, which hands messages on to many: it has no bound of credit.
+  case router = 3
 }
 
 /// How far back a replay looks for the commit it starts at.

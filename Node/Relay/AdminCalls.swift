@@ -193,15 +193,15 @@ final class AdminCalls: @unchecked Sendable {
     _ request: AdminChannelRequest, _ home: EventLoop,
     _ reply: @escaping @Sendable (Result<AdminChannel, Fault>) -> Void
   ) {
-    guard let name = ChannelName(request.name) else {
+    guard let (id, name, _) = ChannelInventory.identity(request.name) else {
       reply(.failure(Fault(.badChannelName)))
       return
     }
     let inventory = inventory
-    let shard = node.shard(of: ChannelID(family: .skytale, name: name.description))
+    let shard = node.shard(of: id)
     node.store.read { _ in
       let found = Result { () throws(Fault) in
-        guard let channel = try inventory.channel(name.description) else {
+        guard let channel = try inventory.channel(name) else {
           throw Fault(.notFound, "no channel \(name)")
         }
         return channel
@@ -209,7 +209,6 @@ final class AdminCalls: @unchecked Sendable {
       shard.loop.post {
         var answer = found
         if case .success(var channel) = found {
-          let id = ChannelID(family: .skytale, name: name.description)
           if let state = shard.engine.channelState(id) {
             channel.subscribers = UInt64(state.subscribers)
           }
@@ -226,7 +225,7 @@ final class AdminCalls: @unchecked Sendable {
     _ request: AdminDeleteChannelRequest, _ home: EventLoop,
     _ reply: @escaping @Sendable (Result<AdminDeleteChannelResponse, Fault>) -> Void
   ) {
-    guard let name = ChannelName(request.name) else {
+    guard let (id, text, family) = ChannelInventory.identity(request.name) else {
       reply(.failure(Fault(.badChannelName)))
       return
     }
@@ -234,19 +233,16 @@ final class AdminCalls: @unchecked Sendable {
       reply(.failure(Fault(.badRequest, "deleting a channel wants confirm = true")))
       return
     }
-    let text = name.description
     let inventory = inventory
-    let shard = node.shard(of: ChannelID(family: .skytale, name: text))
+    let shard = node.shard(of: id)
     let node = node
-    ask(.endChannel(name: text), home) { ended in
-      if case .failure(let fault) = ended, fault.code != .notFound {
-        reply(.failure(fault))
-        return
-      }
+    let erase: @Sendable () -> Void = {
       node.store.read { _ in
         let before = try? inventory.channel(text)
         shard.loop.post {
-          shard.delete(shard.channel(name)) { fault in
+          guard let channel = shard.channel(named: text) else { return }
+          shard.slim.detach(id)
+          shard.delete(channel) { fault in
             home.post {
               if let fault {
                 reply(.failure(fault))
@@ -264,6 +260,14 @@ final class AdminCalls: @unchecked Sendable {
           }
         }
       }
+    }
+    guard family == .skytale else { return erase() }
+    ask(.endChannel(name: text), home) { ended in
+      if case .failure(let fault) = ended, fault.code != .notFound {
+        reply(.failure(fault))
+        return
+      }
+      erase()
     }
   }
 

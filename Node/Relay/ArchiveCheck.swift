@@ -52,7 +52,7 @@ struct ArchiveCheck {
   // MARK: which channels
 
   private func named(_ name: String) throws(Fault) -> [(ChannelID, String)] {
-    let id = ChannelID(family: .skytale, name: name)
+    guard let (id, name, _) = ChannelInventory.identity(name) else { throw Fault(.badChannelName) }
     do throws(Fault) {
       guard try store.get(.state, key: StateKind.prefix(StateKind.name, id)) != nil else {
         throw Fault(.notFound, "no channel \(name)")

@@ -10,17 +10,17 @@ struct ChannelInventory {
 
   /// One channel as its rows describe it. nil: no such channel.
   func channel(_ name: String) throws(Fault) -> AdminChannel? {
-    let id = ChannelID(family: .skytale, name: name)
+    guard let (id, name, family) = Self.identity(name) else { return nil }
     guard try store.get(.state, key: StateKind.prefix(StateKind.name, id)) != nil else {
       return nil
     }
-    return try describe(id, name: name, family: .skytale)
+    return try describe(id, name: name, family: family)
   }
 
   /// Channels in the order of their ids, from the one after `after`, up to `limit`.
   func channels(prefix: String, after: String, limit: Int) throws(Fault) -> [AdminChannel] {
     var from = [StateKind.name]
-    if !after.isEmpty { from += ChannelID(family: .skytale, name: after).bytes + [0] }
+    if let (id, _, _) = Self.identity(after) { from += id.bytes + [0] }
     var found: [(ChannelID, String, Family)] = []
     try unsafe store.scan(.state, from: from, to: [StateKind.name + 1]) { key, value in
       guard let entry = unsafe Self.name(key, value) else { return true }
@@ -32,6 +32,16 @@ struct ChannelInventory {
       if let channel = try describe(id, name: name, family: family) { out.append(channel) }
     }
     return out
+  }
+
+  /// The channel a text names; nil when it names none.
+  static func identity(_ text: String) -> (ChannelID, String, Family)? {
+    if let (family, name) = SlimChannel.parse(text) {
+      let ref = SlimChannel.ref(family, name)
+      return (ref.id, ref.name, family)
+    }
+    guard let name = ChannelName(text)?.description else { return nil }
+    return (ChannelID(family: .skytale, name: name), name, .skytale)
   }
 
   static func name(

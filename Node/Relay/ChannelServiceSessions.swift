@@ -149,12 +149,16 @@ final class ReadSession: Session, GrpcHandler {
       end(Fault(.badRequest, "not a ReadRequest: \(error)"))
       return
     }
-    guard let name = ChannelName(request.channel) else {
+    guard let channel = shard.channel(named: request.channel) else {
       end(Fault(.badChannelName, "\(request.channel.prefix(80))"))
       return
     }
+    if let (_, name) = SlimChannel.parse(request.channel), !SlimChannel.mayRead(principal, name) {
+      end(Fault(.forbidden))
+      return
+    }
     shard.subscribe(
-      self, shard.channel(name),
+      self, channel,
       Subscription(
         start: .sequence(request.fromSequence), follow: request.follow, limit: request.limit,
         token: 1))
@@ -170,7 +174,13 @@ final class ReadSession: Session, GrpcHandler {
     response.producerSequence = delivery.producerSequence
     response.timeUnixNs = delivery.wall.nanoseconds
     response.mlsKind = MlsKind(rawValue: Int32(delivery.mls.rawValue))
-    if let parts = SkytaleFrame.payload(of: delivery.frame) {
+    if channel.family != .skytale {
+      if let parts = SlimChannel.payload(of: delivery.frame, channel.family) {
+        response.payload = delivery.frame.array(parts.payload)
+        response.payloadType = String(
+          decoding: delivery.frame.array(parts.payloadType), as: UTF8.self)
+      }
+    } else if let parts = SkytaleFrame.payload(of: delivery.frame) {
       response.payload = delivery.frame.array(parts.payload)
       response.payloadType = String(
         decoding: delivery.frame.array(parts.payloadType), as: UTF8.self)

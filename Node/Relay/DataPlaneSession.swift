@@ -124,11 +124,15 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   func receiveClosed(on call: GrpcCall) {
-    if case .slim(let stream) = wire { shard.slim.closed(stream) }
+    if case .slim(let stream) = wire {
+      stream.receiveClosed()
+      shard.slim.closed(stream)
+    }
     shard.closed(self)
   }
 
   func receiveDrained(_ bytes: Int, on call: GrpcCall) {
+    if case .slim(let stream) = wire { stream.noteQueue() }
     settle(bytes)
   }
 
@@ -139,13 +143,25 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   override func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
-    call.send(delivery.frame)
+    if case .slim(let stream) = wire {
+      stream.deliver(channel, delivery)
+    } else {
+      call.send(delivery.frame)
+    }
+  }
+
+  override func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {
+    if case .slim(let stream) = wire, fault == nil { stream.cursorBegins(channel) }
   }
 
   /// Commits are answered with GROUP_ACK or GROUP_NACK, as SLIM names it; the Skytale SDK ignores both.
   override func answer(
     _ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome
   ) {
+    if case .slim(let stream) = wire {
+      stream.receiveWritten(outcome)
+      return
+    }
     guard mls == .commit, call.isOpen, let name = ChannelName(channel.name) else { return }
     switch outcome {
     case .accepted:

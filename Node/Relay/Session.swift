@@ -20,6 +20,7 @@ class Session {
   static let quotaPause = 63
   static let checkPause = 62
   static let mailPause = 61
+  static let holdPause = 60
 
   init(id: SessionID, shard: Shard, principal: Principal, kind: SessionKind, call: GrpcCall) {
     self.id = id
@@ -58,6 +59,12 @@ class Session {
       left -= paid
       shard.credit(id, bytes: paid, to: index)
     }
+  }
+
+  /// A delivery that is not sent after all: its credit goes back.
+  final func forgive(_ cost: Int, from index: Int) {
+    owed[index] &-= cost
+    shard.credit(id, bytes: cost, to: index)
   }
 
   @inline(__always) final func knownTo(_ index: Int) { known |= 1 << UInt64(index) }

@@ -72,6 +72,12 @@ final class Shard: @unchecked Sendable {
     return made
   }
 
+  /// The channel that a text names: `org/namespace/service`, or a SLIM name. nil: neither.
+  func channel(named text: String) -> ChannelRef? {
+    if let (family, name) = SlimChannel.parse(text) { return SlimChannel.ref(family, name) }
+    return ChannelName(text).map { channel($0) }
+  }
+
   // MARK: inputs from sessions of this loop
 
   func publish(_ session: Session, _ channel: ChannelRef, _ publication: Publication) {
@@ -79,6 +85,7 @@ final class Shard: @unchecked Sendable {
     session.knownTo(to)
     if to == index {
       let principal = session.principal
+      if channel.family != .skytale { slim.attach(channel) }
       meter(principal.anonymous ? channel.tenant : principal.tenant)
       engine.receivePublish(
         session.id, kind: session.kind, principal: principal, channel: channel, publication,
@@ -169,6 +176,7 @@ final class Shard: @unchecked Sendable {
     switch mail {
     case .publish(let session, let principal, let kind, let channel, let publication):
       meter(principal.anonymous ? channel.tenant : principal.tenant)
+      if channel.family != .skytale { slim.attach(channel) }
       engine.receivePublish(
         session, kind: kind, principal: principal, channel: channel, publication, at: loop.now)
     case .subscribe(let session, let principal, let kind, let channel, let wanted):
@@ -194,6 +202,8 @@ final class Shard: @unchecked Sendable {
     case .resume(let session, let by):
       sessions.find(session)?.resume(by: by)
     case .slimPublish(let message): slim.receive(message)
+    case .slimReplay(let session, let principal, let channel):
+      slim.receiveReplay(session, principal, channel)
     case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)
     case .slimInterest(let interest): slim.receive(interest, from: sender)
     case .slimSync(let token): post(.slimSynced(token), to: sender)
@@ -240,6 +250,8 @@ final class Shard: @unchecked Sendable {
     case .deliver(let session, let channel, let delivery):
       if session.loop == index {
         deliver(session, channel, delivery, from: index)
+      } else if session == SlimHub.session {
+        slim.receive(delivery, of: channel)
       } else {
         outbox[session.loop].append(.deliver(session, channel, delivery))
       }
@@ -253,7 +265,7 @@ final class Shard: @unchecked Sendable {
     case .subscribed(let session, let channel, let token, let fault):
       if session.loop == index {
         sessions.find(session)?.subscribed(channel, token: token, fault)
-      } else {
+      } else if session != SlimHub.session {
         outbox[session.loop].append(.subscribed(session, channel, token: token, fault))
       }
     case .readEnded(let session, let channel):
@@ -265,6 +277,8 @@ final class Shard: @unchecked Sendable {
     case .end(let session, let fault):
       if session.loop == index {
         sessions.find(session)?.end(fault)
+      } else if session == SlimHub.session {
+        slim.receiveEnd(fault)
       } else {
         outbox[session.loop].append(.end(session, fault))
       }

@@ -3,7 +3,10 @@ import Codec
 import Engine
 import Grpc
 import Loop
+import Report
+import Settings
 import Slim
+import Store
 
 /// A SLIM publish on its way, as every receiver gets it but for its header MAC. One buffer, shared by all
 /// queues of all loops.
@@ -18,6 +21,15 @@ struct SlimMessage: Sendable {
   let hop: SlimHop?
   /// The sender uses this header again and again: its MACs are worth remembering.
   let repeats: Bool
+  /// Of an archived channel: where it stands in it.
+  var place: Place?
+  /// Who sent it, when that is not known where it is routed.
+  var sender: SessionID?
+
+  struct Place {
+    let channel: ChannelRef
+    let sequence: UInt64
+  }
 }
 
 /// The signed part of a header behind the link's own, for the next hop.
@@ -42,6 +54,29 @@ final class SlimHub {
   private var nextSync: UInt64 = 1
   /// Streams with publishes not yet metered.
   private var unmetered: [SlimStream] = []
+  /// Archived channels that this loop's streams publish to.
+  private var channels: [[SlimName: ChannelRef]] = [[:], [:]]
+  /// Archived channels of this shard that are published to: this hub follows them and hands on what is written.
+  private var attached: [ChannelID: Attached] = [:]
+  private var sweepAt = Instant.zero
+  /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
+  private(set) var queuedBytes = 0
+
+  /// What follows archived channels inside the engine. No loop has that number.
+  static let session = SessionID(loop: 255, generation: 0, index: 0)
+
+  private final class Attached {
+    let channel: ChannelRef
+    let name: SlimName
+    var used: Instant
+    /// The header of the last message handed on.
+    var last: SlimHeaderRecord?
+    init(_ channel: ChannelRef, _ name: SlimName, at now: Instant) {
+      self.channel = channel
+      self.name = name
+      used = now
+    }
+  }
 
   private struct Ack {
     var session: SessionID
@@ -57,14 +92,27 @@ final class SlimHub {
 
   // MARK: subscribing
 
-  func subscribe(_ session: SessionID, _ family: Family, _ name: SlimName, id: UInt64) {
-    let fault = router.receiveSubscribe(session, family, name, id: id)
-    acknowledge(session, id: id, fault)
+  func subscribe(_ stream: SlimStream, _ name: SlimName, id: UInt64) {
+    let session = stream.session
+    let fault = router.receiveSubscribe(session.id, stream.family, name, id: id)
+    acknowledge(session.id, id: id, fault)
+    let settings = shard.node.settings
+    guard fault == nil, settings.slimArchive, settings.slimReplay > 0 else { return }
+    let channel = SlimChannel.ref(stream.family, name)
+    let owner = shard.owner(of: channel.id)
+    session.knownTo(owner)
+    if owner == shard.index {
+      receiveReplay(session.id, session.principal, channel)
+    } else {
+      shard.post(.slimReplay(session.id, session.principal, channel), to: owner)
+    }
   }
 
-  func unsubscribe(_ session: SessionID, _ family: Family, _ name: SlimName, id: UInt64) {
-    router.receiveUnsubscribe(session, family, name, id: id)
-    acknowledge(session, id: id, nil)
+  func unsubscribe(_ stream: SlimStream, _ name: SlimName, id: UInt64) {
+    router.receiveUnsubscribe(stream.session.id, stream.family, name, id: id)
+    acknowledge(stream.session.id, id: id, nil)
+    if router.isSubscribed(stream.session.id, name) { return }
+    stream.cursorEnds(SlimChannel.ref(stream.family, name))
   }
 
   /// An id of 0 wants no answer.
@@ -77,24 +125,39 @@ final class SlimHub {
   func closed(_ stream: SlimStream) {
     router.receiveClose(stream.session.id)
     meter(stream)
+    queue(grew: -stream.queuedBytes)
+  }
+
+  // MARK: memory
+
+  func queue(grew bytes: Int) { queuedBytes &+= bytes }
+
+  /// Bytes one stream's queue may hold: less when many queues are long.
+  var queueLimit: Int {
+    if queuedBytes < Limits.slimQueuesBytes / 2 { return Limits.slimQueueBytes }
+    return queuedBytes < Limits.slimQueuesBytes
+      ? Limits.slimQueueBytes / 8 : Limits.slimQueueBytes / 128
   }
 
   // MARK: publishing
 
   /// `route`: what the sender's stream knows, looked up for this destination.
-  func publish(_ message: SlimMessage, on route: SlimRoute, from sender: Session) {
+  /// `brake`: the sender's stream, to be paused when another loop is behind.
+  func publish(
+    _ message: SlimMessage, on route: SlimRoute, from sender: SessionID?, brake: Session?
+  ) {
     if message.isAnycast {
-      switch route.pick(from: sender.id) {
+      switch route.pick(from: sender) {
       case .none: counts.unrouted &+= 1
       case .local(let id): hand(message, to: id)
-      case .loop(let loop): send(message, to: loop, from: sender)
+      case .loop(let loop): send(message, to: loop, brake)
       }
       return
     }
-    for id in route.members where id != sender.id { hand(message, to: id) }
+    for id in route.members where id != sender { hand(message, to: id) }
     if route.remoteTotal > 0 {
       for loop in route.remote.indices where route.remote[loop] > 0 {
-        send(message, to: loop, from: sender)
+        send(message, to: loop, brake)
       }
     }
   }
@@ -103,13 +166,109 @@ final class SlimHub {
     shard.sessions.find(id)?.forward(message)
   }
 
-  private func send(_ message: SlimMessage, to loop: Int, from sender: Session) {
+  private func send(_ message: SlimMessage, to loop: Int, _ sender: Session?) {
     shard.post(.slimPublish(message), to: loop)
     onTheWay[loop] &+= message.frame.count
-    if onTheWay[loop] > Limits.slimMailBytes, !sender.isPaused(by: Session.mailPause) {
+    if let sender, onTheWay[loop] > Limits.slimMailBytes,
+      !sender.isPaused(by: Session.mailPause)
+    {
       sender.pause(by: Session.mailPause)
       waiting[loop].append(sender.id)
     }
+  }
+
+  /// The archived channel of a name, made once.
+  func channel(_ family: Family, _ name: SlimName) -> ChannelRef {
+    let table = family == .slimB ? 1 : 0
+    if let known = channels[table][name] { return known }
+    if channels[table].count >= NodeLimits.channelRefs { channels[table].removeAll() }
+    let made = SlimChannel.ref(family, name)
+    channels[table][name] = made
+    return made
+  }
+
+  /// The same, if a stream of this loop has published to it lately.
+  func knownChannel(_ family: Family, _ name: SlimName) -> ChannelRef? {
+    channels[family == .slimB ? 1 : 0][name]
+  }
+
+  // MARK: archived channels of this shard
+
+  /// Before a publish goes to the engine: what is written is handed on from now on.
+  func attach(_ channel: ChannelRef) {
+    let now = shard.loop.now
+    if let known = attached[channel.id] {
+      known.used = now.monotonic
+      return
+    }
+    guard let (_, name) = SlimChannel.parse(channel.name) else { return }
+    attached[channel.id] = Attached(channel, name, at: now.monotonic)
+    shard.engine.receiveSubscribe(
+      SlimHub.session, kind: .router, principal: StreamGate.anyone, channel: channel, start: .live,
+      follow: true, limit: 0, token: 0, at: now)
+  }
+
+  /// A message of an archived channel is written: to its subscribers, on every loop.
+  func receive(_ delivery: Delivery, of channel: ChannelRef) {
+    guard let known = attached[channel.id] else { return }
+    guard let route = router.route(channel.family, known.name) else {
+      counts.unrouted &+= 1
+      return
+    }
+    let (record, repeats) = SlimHeaderRecord.of(delivery.frame, channel.family, known.last)
+    guard let record else { return }
+    known.last = record
+    let message = SlimMessage(
+      family: channel.family, destination: known.name, isAnycast: record.fanout == 1,
+      frame: record.holed(delivery.frame), hop: record.hop, repeats: repeats,
+      place: SlimMessage.Place(channel: channel, sequence: delivery.sequence),
+      sender: delivery.publisher)
+    publish(message, on: route, from: delivery.publisher, brake: nil)
+  }
+
+  /// The engine ended the hub's own session: what was attached is attached anew by the next publish.
+  func receiveEnd(_ fault: Fault) {
+    shard.node.log.error("SLIM archive trouble", ["why": .of(fault)])
+    attached.removeAll()
+  }
+
+  /// Replays the last messages of a channel to a session that just subscribed, when there are some.
+  func receiveReplay(_ session: SessionID, _ principal: Principal, _ channel: ChannelRef) {
+    if attached[channel.id] != nil {
+      replay(session, principal, channel)
+      return
+    }
+    let shard = shard
+    shard.node.store.read { store in
+      let head = try? store.get(.state, key: HeadRow.key(channel.id))
+      guard head != nil else { return }
+      shard.loop.post {
+        shard.slim.replay(session, principal, channel)
+        shard.runEffects()
+      }
+    }
+  }
+
+  private func replay(_ session: SessionID, _ principal: Principal, _ channel: ChannelRef) {
+    shard.engine.receiveSubscribe(
+      session, kind: .skytale, principal: principal, channel: channel,
+      start: .last(UInt64(shard.node.settings.slimReplay)), follow: true, limit: 0, token: 0,
+      at: shard.loop.now)
+  }
+
+  /// Lets go what nobody publishes to any more.
+  private func sweep() {
+    let now = shard.loop.now.monotonic
+    guard now >= sweepAt else { return }
+    sweepAt = now + .seconds(10)
+    let idle = Interval.seconds(Int64(Limits.slimIdleSeconds))
+    for (id, known) in attached where now - known.used > idle { detach(id) }
+  }
+
+  /// Stops following a channel, until something is published to it again.
+  func detach(_ id: ChannelID) {
+    guard let known = attached.removeValue(forKey: id) else { return }
+    shard.engine.receiveUnsubscribe(SlimHub.session, channel: known.channel, at: shard.loop.now)
   }
 
   // MARK: mail
@@ -119,7 +278,7 @@ final class SlimHub {
     if message.isAnycast {
       if case .local(let id) = route.pick(from: nil, onlyLocal: true) { hand(message, to: id) }
     } else {
-      for id in route.members { hand(message, to: id) }
+      for id in route.members where id != message.sender { hand(message, to: id) }
     }
   }
 
@@ -156,6 +315,7 @@ final class SlimHub {
   func endTurn() {
     for stream in unmetered { meter(stream) }
     unmetered.removeAll(keepingCapacity: true)
+    if !attached.isEmpty { sweep() }
     let interest = router.takeInterest()
     let others = shard.node.shardCount - 1
     if !interest.isEmpty {
@@ -202,6 +362,10 @@ struct SlimCounters: Sendable {
   var badMacs = 0
   /// Messages whose ttl ran out.
   var expired = 0
+  /// Archived publishes that could not be written.
+  var refused = 0
+  /// Streams that read an archived channel on by themselves, because their queue ran over.
+  var lagging = 0
   /// Streams ended because their queue ran over.
   var overflows = 0
 
@@ -211,6 +375,8 @@ struct SlimCounters: Sendable {
     sum.withoutRight += b.withoutRight
     sum.badMacs += b.badMacs
     sum.expired += b.expired
+    sum.refused += b.refused
+    sum.lagging += b.lagging
     sum.overflows += b.overflows
     return sum
   }

@@ -5,6 +5,7 @@ import Digest
 import Engine
 import Grpc
 import Http
+import Loop
 import Report
 import Settings
 import Slim
@@ -23,6 +24,27 @@ final class SlimStream {
   private var last: KnownHeader?
   private var macs = MacCache()
   private var metered: (messages: UInt64, bytes: UInt64) = (0, 0)
+  /// Bytes of the call's queue, as the hub has counted them.
+  private(set) var queuedBytes = 0
+  /// Archived publishes not yet written, and what came after them: it must not overtake them.
+  private var unwritten = 0
+  private var held: [Outgoing] = []
+  private var heldBytes = 0
+  /// Archived channels this stream reads with a cursor of its own, and since when: what is older is a replay.
+  private var cursors: [ChannelID: Instant] = [:]
+  private var lastDelivered: SlimHeaderRecord?
+
+  /// A publish that waits for its turn.
+  private enum Outgoing {
+    case direct(SlimMessage)
+    case archived(ChannelRef, Publication)
+    var bytes: Int {
+      switch self {
+      case .direct(let message): message.frame.count
+      case .archived(_, let publication): publication.frame.count
+      }
+    }
+  }
 
   private struct Link {
     let mac: LinkMac
@@ -80,18 +102,131 @@ final class SlimStream {
       return
     }
     if mac > 0 { frame.makeHole(at: mac) }
+    if archives, let channel = channel(envelope, header, destination) {
+      let publication = Publication(
+        frame: frame, hasSuffix: false, type: UInt8(clamping: envelope.messageType), token: 1)
+      if held.isEmpty {
+        unwritten += 1
+        session.shard.publish(session, channel, publication)
+        session.shard.brake(session)
+      } else {
+        hold(.archived(channel, publication))
+      }
+      return
+    }
     if metered.messages == 0 { hub.note(self) }
     metered.messages &+= 1
     metered.bytes &+= UInt64(bytes.count)
+    let message = SlimMessage(
+      family: family, destination: destination, isAnycast: header.header.fanout == 1,
+      frame: frame, hop: header.hop, repeats: header.isRepeated)
+    if unwritten > 0 || !held.isEmpty {
+      hold(.direct(message))
+      return
+    }
     guard let route = route(header, destination) else {
       hub.counts.unrouted &+= 1
       return
     }
-    hub.publish(
-      SlimMessage(
-        family: family, destination: destination, isAnycast: header.header.fanout == 1,
-        frame: frame, hop: header.hop, repeats: header.isRepeated),
-      on: route, from: session)
+    hub.publish(message, on: route, from: session.id, brake: session)
+  }
+
+  // MARK: the archive's way
+
+  private var archives: Bool { session.shard.node.settings.slimArchive }
+
+  /// The archived channel a publish goes to; nil: it is relayed at once. Kept are the messages of groups; what
+  /// changes a group (GROUP_ADD, GROUP_UPDATE, ...) goes the same way, since it must not change places with them.
+  private func channel(
+    _ envelope: SlimEnvelope, _ header: KnownHeader, _ destination: SlimName
+  ) -> ChannelRef? {
+    guard envelope.sessionType == 2 else { return nil }
+    if envelope.messageType == 1 {
+      // Above: to one member, not to the group.
+      guard envelope.messageID <= 0x7fff_ffff else { return nil }
+      if let known = header.channel { return known }
+      let made = hub.channel(family, destination)
+      header.channel = made
+      return made
+    }
+    let changesGroup =
+      family == .slimA
+      ? [11, 12, 14, 15].contains(envelope.messageType)
+      : [11, 13, 14].contains(envelope.messageType)
+    return changesGroup ? hub.knownChannel(family, destination) : nil
+  }
+
+  private func hold(_ outgoing: Outgoing) {
+    held.append(outgoing)
+    heldBytes += outgoing.bytes
+    if heldBytes > Limits.slimHeldBytes { session.pause(by: Session.holdPause) }
+  }
+
+  /// An archived publish is written, or refused for good.
+  func receiveWritten(_ outcome: PublishOutcome) {
+    unwritten -= 1
+    if case .refused = outcome { hub.counts.refused &+= 1 }
+    if !held.isEmpty { releaseHeld() }
+  }
+
+  /// Lets go what waited, up to the next that must be written first.
+  private func releaseHeld() {
+    var taken = 0
+    release: while taken < held.count {
+      switch held[taken] {
+      case .direct(let message):
+        if unwritten > 0 { break release }
+        if let route = hub.router.route(family, message.destination) {
+          hub.publish(message, on: route, from: session.id, brake: session)
+        } else {
+          hub.counts.unrouted &+= 1
+        }
+      case .archived(let channel, let publication):
+        unwritten += 1
+        session.shard.publish(session, channel, publication)
+      }
+      heldBytes -= held[taken].bytes
+      taken += 1
+    }
+    held.removeFirst(taken)
+    if heldBytes <= Limits.slimHeldBytes / 2 { session.resume(by: Session.holdPause) }
+  }
+
+  /// The stream ends: what waited goes its way.
+  func receiveClosed() {
+    unwritten = 0
+    if !held.isEmpty { releaseHeld() }
+    held.removeAll()
+  }
+
+  // MARK: cursors of its own
+
+  /// From here on the engine sends this channel to this stream alone.
+  func cursorBegins(_ channel: ChannelRef) {
+    if cursors[channel.id] == nil { cursors[channel.id] = session.shard.loop.now.wall }
+  }
+
+  func cursorEnds(_ channel: ChannelRef) {
+    if cursors.removeValue(forKey: channel.id) != nil {
+      session.shard.unsubscribe(session, channel)
+    }
+  }
+
+  /// A message of a channel that this stream reads itself.
+  func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
+    if let since = cursors[channel.id], delivery.wall < since, isStale(delivery, since) {
+      session.forgive(delivery.frame.count, from: session.shard.owner(of: channel.id))
+      return
+    }
+    let (record, repeats) = SlimHeaderRecord.of(delivery.frame, family, lastDelivered)
+    guard let record else { return }
+    lastDelivered = record
+    send(record.holed(delivery.frame), record.hop, repeats: repeats)
+  }
+
+  /// Replayed are messages, and only young ones: changes of the group were repeated by who made them.
+  private func isStale(_ delivery: Delivery, _ since: Instant) -> Bool {
+    delivery.type != 1 || since - delivery.wall > session.shard.node.settings.slimReplayWindow
   }
 
   @inline(__always)
@@ -141,11 +276,13 @@ final class SlimStream {
         return .badMac
       }
     }
-    if let org, source.c0 != org || destination.c0 != org { return .noRight }
-    let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
-    guard unsafe agrees(source, header.sourceText, record),
-      unsafe agrees(destination, header.destinationText, record)
-    else { return .noRight }
+    if let org {
+      if source.c0 != org || destination.c0 != org { return .noRight }
+      let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
+      guard unsafe agrees(source, header.sourceText, record),
+        unsafe agrees(destination, header.destinationText, record)
+      else { return .noRight }
+    }
     return SlimForward.hasHopLeft(header, family) ? .none : .expired
   }
 
@@ -175,9 +312,9 @@ final class SlimStream {
       return
     }
     if envelope.kind == .subscribe {
-      hub.subscribe(session.id, family, name, id: envelope.subscriptionID)
+      hub.subscribe(self, name, id: envelope.subscriptionID)
     } else {
-      hub.unsubscribe(session.id, family, name, id: envelope.subscriptionID)
+      hub.unsubscribe(self, name, id: envelope.subscriptionID)
     }
   }
 
@@ -196,6 +333,10 @@ final class SlimStream {
   /// Link must not put another key in place.
   private func receiveLink(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) {
     guard link == nil, !envelope.link.isReply else { return }
+    guard envelope.link.linkID.count <= Limits.slimLinkIDBytes else {
+      session.end(Fault(.badRequest, "a link_id of \(envelope.link.linkID.count) bytes"))
+      return
+    }
     let id = unsafe [UInt8](UnsafeRawBufferPointer(rebasing: bytes[envelope.link.linkID]))
     var ours: [UInt8]?
     if family == .slimB, let range = envelope.link.publicKey {
@@ -223,26 +364,48 @@ final class SlimStream {
   // MARK: to the app
 
   func forward(_ message: SlimMessage) {
-    let call = session.call
+    if let place = message.place, !cursors.isEmpty, cursors[place.channel.id] != nil { return }
     let size = message.frame.count
-    if call.queuedBytes &+ size > Limits.slimQueueBytes {
-      overflow()
+    if session.call.queuedBytes &+ size > hub.queueLimit {
+      overflow(message)
       return
     }
-    if message.frame.hole > 0 {
-      guard let link, let hop = message.hop else { return }
-      let mac = message.repeats ? macs.tag(hop, link.mac) : link.mac.tag(hop.rest)
-      call.send(message.frame, HoleFilling(mac))
-    } else {
-      call.send(message.frame)
-    }
+    send(message.frame, message.hop, repeats: message.repeats)
     session.shard.counts.delivered &+= 1
     session.shard.counts.deliveredBytes &+= size
   }
 
-  /// The app does not keep up: it delays nobody, so it must go.
-  private func overflow() {
+  @inline(__always)
+  private func send(_ frame: Bytes, _ hop: SlimHop?, repeats: Bool) {
+    let call = session.call
+    if frame.hole > 0 {
+      guard let link, let hop else { return }
+      let mac = repeats ? macs.tag(hop, link.mac) : link.mac.tag(hop.rest)
+      call.send(frame, HoleFilling(mac))
+    } else {
+      call.send(frame)
+    }
+    noteQueue()
+  }
+
+  /// Tells the hub how long the queue is now.
+  @inline(__always) func noteQueue() {
+    let now = session.call.queuedBytes
+    hub.queue(grew: now &- queuedBytes)
+    queuedBytes = now
+  }
+
+  /// The app does not keep up, and must delay nobody: what is archived it reads on from there, else it must go.
+  private func overflow(_ message: SlimMessage) {
     guard session.call.isOpen, !session.call.isFinished else { return }
+    if let place = message.place, !message.isAnycast {
+      cursors[place.channel.id] = .zero
+      hub.counts.lagging &+= 1
+      session.shard.subscribe(
+        session, place.channel,
+        Subscription(start: .sequence(place.sequence), follow: true, limit: 0, token: 1))
+      return
+    }
     hub.counts.overflows &+= 1
     session.shard.node.log.warn(
       "SLIM stream disconnected: its queue ran over",
@@ -275,6 +438,8 @@ private final class KnownHeader {
   var isRepeated = false
   var route: SlimRoute?
   var routeVersion: UInt64 = .max
+  /// The archived channel of the destination, once something was archived there.
+  var channel: ChannelRef?
 
   init(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) {
     bytes = unsafe Bytes(record)

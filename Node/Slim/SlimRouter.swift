@@ -115,6 +115,11 @@ public struct SlimRouter {
   /// Names a session subscribed to.
   public func subscriptions(of session: SessionID) -> Int { peers[session]?.places.count ?? 0 }
 
+  public func isSubscribed(_ session: SessionID, _ name: SlimName) -> Bool {
+    guard let place = peers[session]?.places[name] else { return false }
+    return place.unnamed > 0 || !place.ids.isEmpty
+  }
+
   // MARK: subscribing
 
   /// Adds a reference. `id`: the message's subscription_id, 0 for none.

@@ -1,4 +1,5 @@
 internal import Base
+internal import Codec
 internal import Messages
 internal import Settings
 
@@ -29,6 +30,7 @@ enum ChannelTail: Command {
     let link = try call.link()
     let timeout = try call.timeout()
     let channel = try find(name, link, timeout, follow: follow)
+    let family = name.hasPrefix("slim-b:") ? Family.slimB : .slimA
     let start = from ?? startNearEnd(channel, count ?? 10)
     // Without --follow the end is known now: a reader must not wait for a message that never comes.
     var left = count ?? .max
@@ -43,7 +45,7 @@ enum ChannelTail: Command {
         message throws(Fault) in
         if left == 0 || (!follow && message.sequence > last) { return false }
         left -= 1
-        call.renderer.row(row(message, hex))
+        call.renderer.row(row(message, hex, family))
         return left > 0 && !call.renderer.readerGone && (follow || message.sequence < last)
       }
     }
@@ -83,8 +85,9 @@ enum ChannelTail: Command {
     return hex ? base + [.left("PAYLOAD")] : base
   }
 
-  private static func row(_ m: ReadResponse, _ hex: Bool) -> ViewRow {
-    let type = typeName(m.messageType)
+  private static func row(_ m: ReadResponse, _ hex: Bool, _ family: Family) -> ViewRow {
+    // Skytale's messages are numbered as SLIM's family A.
+    let type = SlimNames.messageType(m.messageType, family: family)
     let kind = mlsKind(m.mlsKind)
     let isMls = m.mlsKind.rawValue != 0
     var cells = [
@@ -108,15 +111,6 @@ enum ChannelTail: Command {
       members.append(JsonMember("payload", .string(Text.hex(m.payload))))
     }
     return ViewRow(cells: cells, json: .object(members), name: "\(m.sequence)")
-  }
-
-  /// `MSG`, `GROUP_ADD`; a number this version has no name for stays a number.
-  private static func typeName(_ type: UInt32) -> String {
-    let prefix = "SESSION_MESSAGE_TYPE_"
-    guard let number = Int32(exactly: type),
-      let name = SlimASessionMessageType(rawValue: number).name
-    else { return "\(type)" }
-    return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : name
   }
 
   private static func hex16(_ value: UInt64) -> String { Text.hex(bigEndianBytes(value)) }
