@@ -85,6 +85,8 @@ public enum Limits {
   public static let slimHeldBytes = 1 << 20
   /// Seconds after which an archived SLIM channel that nobody publishes to is let go.
   public static let slimIdleSeconds = 120
+  /// Channels of other orgs whose grants one stream remembers; beyond, it asks again.
+  public static let slimGrantsPerSession = 1_000
   /// Bytes of a Link's link_id.
   public static let slimLinkIDBytes = 256
   /// Header MACs remembered per stream and direction, for headers that do not change.

@@ -187,6 +187,7 @@ final class Authority: @unchecked Sendable {
       shard.engine.receiveGrant(channel, tenant: tenant, granted: granted, at: shard.loop.now)
       shard.runEffects()
     }
+    node.eachShard { $0.slim.receiveGrant(channel, tenant, granted: granted) }
   }
 
   // MARK: signing keys

@@ -138,6 +138,10 @@ final class DataPlaneSession: Session, GrpcHandler {
 
   // MARK: to the agent
 
+  override func slimUses(_ channel: ChannelID) -> Bool {
+    if case .slim(let stream) = wire { stream.uses(channel) } else { false }
+  }
+
   override func forward(_ message: SlimMessage) {
     if case .slim(let stream) = wire { stream.forward(message) }
   }

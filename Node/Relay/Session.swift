@@ -21,6 +21,7 @@ class Session {
   static let checkPause = 62
   static let mailPause = 61
   static let holdPause = 60
+  static let grantPause = 59
 
   init(id: SessionID, shard: Shard, principal: Principal, kind: SessionKind, call: GrpcCall) {
     self.id = id
@@ -37,6 +38,8 @@ class Session {
   func answer(_ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome) {}
   func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {}
   func readEnded(_ channel: ChannelRef) {}
+  /// Does a SLIM app use that channel by a grant on this stream?
+  func slimUses(_ channel: ChannelID) -> Bool { false }
   /// A SLIM message for this session's app.
   func forward(_ message: SlimMessage) {}
 

@@ -59,6 +59,8 @@ final class SlimHub {
   /// Archived channels of this shard that are published to: this hub follows them and hands on what is written.
   private var attached: [ChannelID: Attached] = [:]
   private var sweepAt = Instant.zero
+  /// Rises whenever a grant is made or taken back.
+  private(set) var grantVersion: UInt64 = 1
   /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
   private(set) var queuedBytes = 0
 
@@ -190,6 +192,37 @@ final class SlimHub {
   /// The same, if a stream of this loop has published to it lately.
   func knownChannel(_ family: Family, _ name: SlimName) -> ChannelRef? {
     channels[family == .slimB ? 1 : 0][name]
+  }
+
+  // MARK: rights
+
+  /// Does the tenant have a grant for that channel? `answer` is called on this loop, with the version it holds for.
+  func askGrant(
+    _ channel: ChannelID, _ tenant: TenantID, _ answer: @escaping (Bool, UInt64) -> Void
+  ) {
+    let (loop, version) = (shard.loop, grantVersion)
+    let reply = Reply(answer)
+    shard.node.store.read { store in
+      let row = try? store.get(.state, key: GrantRow.key(channel: channel, tenant: tenant))
+      loop.post { reply.answer(row != nil, version) }
+    }
+  }
+
+  /// A closure that comes back to the loop it was made on.
+  private final class Reply: @unchecked Sendable {
+    let answer: (Bool, UInt64) -> Void
+    init(_ answer: @escaping (Bool, UInt64) -> Void) { self.answer = answer }
+  }
+
+  /// A grant was made or taken back. Streams that live by one that is gone end.
+  func receiveGrant(_ channel: ChannelID, _ tenant: TenantID, granted: Bool) {
+    grantVersion &+= 1
+    guard !granted else { return }
+    var ending: [Session] = []
+    shard.sessions.forEach { session in
+      if session.principal.tenant == tenant, session.slimUses(channel) { ending.append(session) }
+    }
+    for session in ending { session.end(Fault(.revoked)) }
   }
 
   // MARK: archived channels of this shard

@@ -18,8 +18,7 @@ import Slim
 final class SlimStream {
   unowned let session: Session
   let family: Family
-  /// component_0 of every name this stream may use; nil: all of them (no credential under `--auth open`).
-  private let org: UInt64?
+  private var rights: SlimRights
   private var link: Link?
   private var last: KnownHeader?
   private var macs = MacCache()
@@ -53,8 +52,7 @@ final class SlimStream {
   init(_ session: Session, _ family: Family) {
     self.session = session
     self.family = family
-    let principal = session.principal
-    org = principal.anonymous ? nil : componentHash(principal.org)
+    rights = SlimRights(session.principal)
   }
 
   private static var nothing: UnsafeRawBufferPointer {
@@ -65,7 +63,7 @@ final class SlimStream {
 
   // MARK: from the app
 
-  /// - Returns: false when the bytes are no message of this family; the stream must end.
+  /// One message; bytes that are none of this family end the stream.
   func receive(_ bytes: UnsafeRawBufferPointer) {
     let envelope: SlimEnvelope
     do throws(WireError) {
@@ -91,6 +89,7 @@ final class SlimStream {
   private func receivePublish(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) {
     let header = unsafe header(bytes, envelope)
     guard header.isAllowed, let destination = header.destination else {
+      if case .ask(let channel) = header.refusal { return unsafe ask(channel, bytes) }
       count(header.refusal)
       return
     }
@@ -239,75 +238,78 @@ final class SlimStream {
     return header.route
   }
 
+  /// What follows from a message's header: known, or found out now. A right by grant is looked at anew when grants
+  /// have changed.
   @inline(__always)
   private func header(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) -> KnownHeader {
     if envelope.headerIsKnown, let last {
-      last.isRepeated = true
-      return last
+      if last.refusal == .none || last.version == hub.grantVersion {
+        last.isRepeated = true
+        return last
+      }
     }
-    let made = unsafe examine(bytes, envelope)
+    let header = envelope.headerIsKnown ? last?.header ?? envelope.header : envelope.header
+    let made = unsafe examine(bytes, envelope, header)
     last = made
     return made
   }
 
   /// All that decides whether and where a publish goes, found out once per header.
-  private func examine(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) -> KnownHeader {
-    let header = envelope.header
+  private func examine(
+    _ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope, _ header: SlimHeader
+  ) -> KnownHeader {
     let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
     let made = unsafe KnownHeader(record, header)
-    made.refusal = unsafe refusal(bytes, envelope)
+    made.version = hub.grantVersion
+    made.refusal = unsafe refusal(record, header)
     if family == .slimB, made.refusal == .none {
-      made.hop = unsafe SlimHop(SlimMac.rest(bytes, envelope, header: header, forNextHop: true))
+      made.hop = unsafe SlimHop(SlimMac.rest(record: record, header: header, forNextHop: true))
     }
     return made
   }
 
-  private func refusal(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) -> Refusal {
-    let header = envelope.header
-    guard let source = header.source, let destination = header.destination else {
-      return .noRight
-    }
+  private func refusal(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) -> Refusal {
     if family == .slimB {
       guard let mac = header.mac else { return .badMac }
-      let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
-      let rest = unsafe SlimMac.rest(bytes, envelope, header: header, forNextHop: false)
+      let rest = unsafe SlimMac.rest(record: record, header: header, forNextHop: false)
       guard unsafe link?.mac.verify(rest, UnsafeRawBufferPointer(rebasing: record[mac])) == true
-      else {
-        return .badMac
-      }
+      else { return .badMac }
     }
-    if let org {
-      if source.c0 != org || destination.c0 != org { return .noRight }
-      let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
-      guard unsafe agrees(source, header.sourceText, record),
-        unsafe agrees(destination, header.destinationText, record)
-      else { return .noRight }
+    let now = session.shard.loop.now.monotonic
+    switch unsafe rights.judge(header, record, version: hub.grantVersion, at: now) {
+    case .yes: return SlimForward.hasHopLeft(header, family) ? .none : .expired
+    case .no: return .noRight
+    case .ask(let channel): return .ask(channel)
     }
-    return SlimForward.hasHopLeft(header, family) ? .none : .expired
   }
 
-  /// A `str_name` beside the EncodedName must say the same, whoever may use which.
-  private func agrees(
-    _ name: SlimName, _ text: Range<Int>?, _ record: UnsafeRawBufferPointer
-  ) -> Bool {
-    guard let text else { return true }
-    guard let parts = unsafe SlimNameText(record, body: text) else { return false }
-    func hash(_ range: Range<Int>) -> UInt64 {
-      unsafe componentHash(UnsafeRawBufferPointer(rebasing: record[range]))
+  /// Reads nothing more until it is known whether the tenant has a grant; then looks at the message again.
+  private func ask(_ channel: ChannelID, _ bytes: UnsafeRawBufferPointer) {
+    let copy = unsafe Bytes(bytes)
+    session.pause(by: Session.grantPause)
+    hub.askGrant(channel, session.principal.tenant) { [weak self] granted, version in
+      guard let self, session.call.isOpen, !session.call.isFinished else { return }
+      rights.learn(
+        channel, granted: granted, version: version, at: session.shard.loop.now.monotonic)
+      last = nil
+      unsafe copy.withUnsafeBytes { unsafe self.receive($0) }
+      session.resume(by: Session.grantPause)
     }
-    return hash(parts.org) == name.c0 && hash(parts.namespace) == name.c1
-      && hash(parts.service) == name.c2
   }
+
+  /// Has this stream used that channel by a grant?
+  func uses(_ channel: ChannelID) -> Bool { rights.uses(channel) }
 
   private func receiveSubscription(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) {
     let header = unsafe header(bytes, envelope)
     // A Subscribe stays on this hop: its ttl does not matter.
     guard header.isAllowed || header.refusal == .expired, let name = header.destination else {
+      if case .ask(let channel) = header.refusal { return unsafe ask(channel, bytes) }
       count(header.refusal)
       if header.refusal == .noRight {
         hub.acknowledge(
           session.id, id: envelope.subscriptionID,
-          Fault(.forbidden, "this stream may use names of its own org only"))
+          Fault(.forbidden, "a name of another org, and no grant for it"))
       }
       return
     }
@@ -320,7 +322,7 @@ final class SlimStream {
 
   private func count(_ refusal: Refusal) {
     switch refusal {
-    case .none: break
+    case .none, .ask: break
     case .noRight: hub.counts.withoutRight &+= 1
     case .badMac: hub.counts.badMacs &+= 1
     case .expired: hub.counts.expired &+= 1
@@ -424,7 +426,10 @@ final class SlimStream {
 }
 
 /// Why a message goes no further.
-private enum Refusal { case none, noRight, badMac, expired }
+private enum Refusal: Equatable {
+  case none, noRight, badMac, expired
+  case ask(ChannelID)
+}
 
 /// A header as it came last, and what follows from it.
 private final class KnownHeader {
@@ -433,6 +438,8 @@ private final class KnownHeader {
   let header: SlimHeader
   /// Checked last: ttl. With `expired` all else is right.
   var refusal = Refusal.none
+  /// Of the grants, when the refusal was found out.
+  var version: UInt64 = 0
   /// For the MACs of the next hop (family B).
   var hop: SlimHop?
   var isRepeated = false

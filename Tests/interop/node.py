@@ -141,7 +141,7 @@ class Node:
             pathlib.Path(self.config).write_text(config)
         self.log_path = os.path.join(self.home, "node.log")
         self.process: subprocess.Popen | None = None
-        self.grpc = self.http = self.admin = ""
+        self.grpc = self.http = self.admin = self.grpc_tls = ""
         self.runs = 0
 
     def __enter__(self) -> "Node":
@@ -196,6 +196,8 @@ class Node:
         if not match:
             raise RuntimeError(f"no READY line but {first!r}; log ends: {self.log()[-2000:]}")
         self.grpc, self.http, self.admin = match.groups()
+        tls = re.search(r"grpc-tls=(\S+)", first)
+        self.grpc_tls = tls.group(1) if tls else ""
         return self
 
     def _first_line(self, seconds: float) -> str:

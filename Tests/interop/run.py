@@ -45,7 +45,7 @@ TESTS = [
 ]
 
 # Tests of what the relay does not serve yet: they run only when --only names them.
-WAITING = {"slim-auth", "slim-slow", "slim-drain"}
+WAITING = {"slim-slow", "slim-drain"}
 
 # Only with --counts proof, or when --only names them.
 PROOF = {"slim-versions"}

@@ -228,10 +228,10 @@ def main() -> int:
         log = node.log()
         report.check("no token in the log", first not in log and second not in log)
         authority, certificate, key = certificates(node.home)
-        tls = ["--grpc-tls", "on", "--cert", certificate, "--key", key]
+        tls = ["--grpc-tls", "127.0.0.1:0", "--cert", certificate, "--key", key]
         with Node(a.bin, keep=a.keep, extra=tls) as secure:
             token = secure.token(secure.create_tenant("acme"))
-            talk(report, "TLS", f"https://{secure.grpc}", token, authority)
+            talk(report, "TLS", f"https://{secure.grpc_tls}", token, authority)
     return report.finish()
 
 
