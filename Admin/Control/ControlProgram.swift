@@ -81,7 +81,7 @@ public enum ControlProgram {
     KeyCreate.self, KeyList.self, KeyRevoke.self,
     ChannelList.self, ChannelShow.self, ChannelTail.self, ChannelVerify.self, ChannelGrant.self,
     ChannelRevoke.self, ChannelDelete.self,
-    BackupCreate.self, BackupRestore.self,
+    BackupCreate.self, BackupRestore.self, NodeDrain.self,
     AdminToken.self, ErrorsList.self, ErrorsLookup.self, ConfigShow.self, VersionShow.self,
     CompletionShow.self,
   ]

@@ -15,6 +15,12 @@ public struct Signals: Sendable {
     default: .terminate
     }
   }
+
+  /// True when the process has been told to end and `next` has not yet said so.
+  public var endIsPending: Bool { sys_signal_is_pending() != 0 }
+
+  /// Asks this process to end, as SIGTERM from outside would.
+  public static func terminateSelf() { sys_signal_terminate() }
 }
 
 /// The standard streams, unbuffered.

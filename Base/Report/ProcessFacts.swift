@@ -21,6 +21,9 @@ public enum ProcessFacts {
     }
   }
 
+  /// The process's id.
+  public static var identifier: Int { Int(getpid()) }
+
   /// 0 when the kernel does not say.
   public static func residentBytes() -> Int {
     let fields = read("/proc/self/statm").split(separator: UInt8(ascii: " "))
@@ -60,4 +63,11 @@ public enum ProcessFacts {
     let n = Glibc.read(descriptor, &buffer, buffer.count)
     return n > 0 ? Array(buffer[..<n]) : []
   }
+}
+
+/// Device and inode of what is at `path`: the same text for the same file, however it is named. nil when
+/// nothing is there.
+public func fileIdentity(_ path: String) -> String? {
+  var facts = stat()
+  return stat(path, &facts) == 0 ? "\(facts.st_dev):\(facts.st_ino)" : nil
 }

@@ -65,6 +65,10 @@ public struct NodeSettings: Sendable {
   /// 0: one per core.
   public var loops: Int
   public var drain: Interval
+  /// 0: without end.
+  public var takeoverWait: Interval
+  /// `--takeover`: the running node's sockets are this one's.
+  public var takesOver = false
   public var logLevel: String
   public var logForm: LogForm
 
@@ -116,6 +120,7 @@ public struct NodeSettings: Sendable {
     streamRate = rate("streams")
     loops = Int(s.integer("loops"))
     drain = s.duration("drain")
+    takeoverWait = s.duration("takeover_wait")
     logLevel = s.text("log.level")
     logForm = LogForm(rawValue: s.text("log.format")) ?? .auto
     try validate()
@@ -191,7 +196,9 @@ public enum NodeStart: Sendable {
     }
     if parsed.has("--version") { return .version }
     let settings = try load(parsed, environment: environment, standardConfig: standardConfig)
-    return .run(try NodeSettings(settings), settings)
+    var node = try NodeSettings(settings)
+    node.takesOver = parsed.has("--takeover")
+    return .run(node, settings)
   }
 
   /// The layers without the last checks: what `config show` lists.
@@ -253,7 +260,9 @@ public enum NodeStart: Sendable {
   public static let syntax = CommandSyntax(
     program: "posthoused", summary: "The Posthouse relay node.",
     options: settingOptions + [
-      CommandOption("--version", "Print the version.")
+      CommandOption(
+        "--takeover", "Take the listening sockets of the node that runs on these settings."),
+      CommandOption("--version", "Print the version."),
     ], commands: [],
     ending:
       "Every key can also stand in the file or in POSTHOUSE_<KEY>; `posthouse config show --origin` "

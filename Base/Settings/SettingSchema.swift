@@ -157,6 +157,9 @@ extension SettingSchema {
     SettingKey(
       "drain", .duration, "\(Limits.drainSeconds)s", "From SIGTERM to the end of the last stream."),
     SettingKey(
+      "takeover_wait", .duration, "1m",
+      "How long a node with inherited sockets waits for the data directory; 0: for ever."),
+    SettingKey(
       "log.level", .choice(["debug", "info", "warn", "error"]), "info", "Least level logged."),
     SettingKey(
       "log.format", .choice(["auto", "json", "text"]), "auto",

@@ -12,7 +12,9 @@ final class DataDirectory: @unchecked Sendable {
   private let lock: Int32
 
   /// Makes the directory when asked, and takes the lock. The kernel drops it with the process.
-  init(_ path: String, create: Bool) throws(Fault) {
+  init(
+    _ path: String, create: Bool, whenInUse: (@Sendable (String) -> Bool)? = nil
+  ) throws(Fault) {
     self.path = path
     if create {
       guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw systemFault("create", path) }
@@ -29,10 +31,11 @@ final class DataDirectory: @unchecked Sendable {
     let name = path + "/LOCK"
     lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard lock >= 0 else { throw systemFault("open", name) }
-    guard flock(lock, LOCK_EX | LOCK_NB) == 0 else {
+    while flock(lock, LOCK_EX | LOCK_NB) != 0 {
       let busy = errno == EWOULDBLOCK
       let fault = systemFault("lock", name)
       let holder = DataDirectory.holder(lock)
+      if busy, whenInUse?(holder) == true { continue }
       close(lock)
       guard busy else { throw fault }
       throw Fault(

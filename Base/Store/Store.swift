@@ -35,7 +35,8 @@ public final class Store: Sendable {
   public init(path: String, options: StoreOptions = StoreOptions()) throws(Fault) {
     self.path = path
     self.options = options
-    let directory = try DataDirectory(path, create: options.createIfMissing)
+    let directory = try DataDirectory(
+      path, create: options.createIfMissing, whenInUse: options.whenInUse)
     self.directory = directory
     var opening = Opening(directory: directory, options: options)
     let database = try opening.run()

@@ -53,6 +53,13 @@ int sys_signal_wait(void) {
   return number;
 }
 
+int sys_signal_is_pending(void) {
+  sigset_t s;
+  return sigpending(&s) == 0 && (sigismember(&s, SIGTERM) == 1 || sigismember(&s, SIGINT) == 1);
+}
+
+void sys_signal_terminate(void) { kill(getpid(), SIGTERM); }
+
 int sys_write_all(int fd, const void *bytes, size_t count) {
   const char *p = bytes;
   while (count > 0) {

@@ -6,9 +6,11 @@
 #include "csys.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -118,6 +120,78 @@ int sys_listen_unix(const char *path) {
   return fd;
 }
 
+int sys_listen_unix_replacing(const char *path) {
+  struct sockaddr_un a;
+  char beside[sizeof a.sun_path];
+  int bad = unix_address(path, &a);
+  if (bad) return bad;
+  // In the same directory, or rename could not be atomic; short, so that a long path has room for it.
+  const char *slash = strrchr(path, '/');
+  int folder = slash ? (int)(slash - path) + 1 : 0;
+  if (snprintf(beside, sizeof beside, "%.*s.%d", folder, path, (int)getpid()) >= (int)sizeof beside)
+    return -ENAMETOOLONG;
+  unlink(beside);
+  bad = unix_address(beside, &a);
+  if (bad) return bad;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return fail(-1);
+  if (bind(fd, (struct sockaddr *)&a, sizeof a)) return fail(fd);
+  if (chmod(beside, 0600) || listen(fd, 1024) || rename(beside, path)) {
+    int e = errno;
+    unlink(beside);
+    errno = e;
+    return fail(fd);
+  }
+  return fd;
+}
+
+int sys_adopt_listener(int fd, char *text, size_t room) {
+  struct sockaddr_storage a;
+  socklen_t length = sizeof a;
+  char host[INET6_ADDRSTRLEN] = "";
+  int on = 0, kind = 0;
+  socklen_t size = sizeof on;
+  if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &kind, &size)) return -errno;
+  size = sizeof on;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size)) return -errno;
+  if (getsockname(fd, (struct sockaddr *)&a, &length)) return -errno;
+  if (kind != SOCK_STREAM || !on) return -EINVAL;
+  if (a.ss_family == AF_INET) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&a;
+    inet_ntop(AF_INET, &v4->sin_addr, host, sizeof host);
+    snprintf(text, room, "%s:%u", host, ntohs(v4->sin_port));
+  } else if (a.ss_family == AF_INET6) {
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&a;
+    inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof host);
+    snprintf(text, room, "[%s]:%u", host, ntohs(v6->sin6_port));
+  } else {
+    return -EAFNOSUPPORT;
+  }
+  int flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+    return -errno;
+  return 0;
+}
+
+int sys_is_bound_to(int fd, const char *host, uint16_t port) {
+  struct sockaddr_storage a, b;
+  socklen_t length = sizeof a, other;
+  if (literal(host, port, &b, &other) || getsockname(fd, (struct sockaddr *)&a, &length)) return 0;
+  if (a.ss_family != b.ss_family) return 0;
+  if (a.ss_family == AF_INET) {
+    struct sockaddr_in *x = (struct sockaddr_in *)&a, *y = (struct sockaddr_in *)&b;
+    return x->sin_addr.s_addr == y->sin_addr.s_addr && (port == 0 || x->sin_port == y->sin_port);
+  }
+  struct sockaddr_in6 *x = (struct sockaddr_in6 *)&a, *y = (struct sockaddr_in6 *)&b;
+  return memcmp(&x->sin6_addr, &y->sin6_addr, sizeof x->sin6_addr) == 0 &&
+         (port == 0 || x->sin6_port == y->sin6_port);
+}
+
+int sys_duplicate(int fd) {
+  int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+  return copy < 0 ? -errno : copy;
+}
+
 static void tune(int fd) {
   int one = 1, idle = 60, gap = 15, probes = 4;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
@@ -200,6 +274,66 @@ ssize_t sys_send(int fd, const void *from, size_t count) {
   return n < 0 ? -errno : n;
 }
 
+union control {
+  struct cmsghdr aligned;
+  char bytes[CMSG_SPACE(SYS_MAXIMUM_DESCRIPTORS * sizeof(int))];
+};
+
+ssize_t sys_send_descriptors(int fd, const void *from, size_t count, const int *descriptors, int n) {
+  if (n < 0 || n > SYS_MAXIMUM_DESCRIPTORS) return -EMSGSIZE;
+  union control control;
+  memset(&control, 0, sizeof control);
+  struct iovec part = {(void *)from, count};
+  struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+  if (n > 0) {
+    message.msg_control = control.bytes;
+    message.msg_controllen = CMSG_SPACE((size_t)n * sizeof(int));
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN((size_t)n * sizeof(int));
+    memcpy(CMSG_DATA(head), descriptors, (size_t)n * sizeof(int));
+  }
+  ssize_t sent;
+  do sent = sendmsg(fd, &message, MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  return sent < 0 ? -errno : sent;
+}
+
+ssize_t sys_recv_descriptors(int fd, void *to, size_t room, int *descriptors, int *n) {
+  union control control;
+  struct iovec part = {to, room};
+  struct msghdr message = {.msg_iov = &part,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
+                           .msg_controllen = sizeof control.bytes};
+  ssize_t got;
+  *n = 0;
+  do got = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
+  while (got < 0 && errno == EINTR);
+  if (got < 0) return -errno;
+  for (struct cmsghdr *head = CMSG_FIRSTHDR(&message); head; head = CMSG_NXTHDR(&message, head)) {
+    if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS) continue;
+    int count = (int)((head->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+    for (int i = 0; i < count && *n < SYS_MAXIMUM_DESCRIPTORS; i++)
+      memcpy(&descriptors[(*n)++], CMSG_DATA(head) + (size_t)i * sizeof(int), sizeof(int));
+  }
+  if (message.msg_flags & MSG_CTRUNC) {
+    for (int i = 0; i < *n; i++) close(descriptors[i]);
+    *n = 0;
+    return -EMSGSIZE;
+  }
+  return got;
+}
+
+int sys_wait_readable(int fd, int milliseconds) {
+  struct pollfd one = {.fd = fd, .events = POLLIN};
+  int n;
+  do n = poll(&one, 1, milliseconds);
+  while (n < 0 && errno == EINTR);
+  return n < 0 ? -errno : n;
+}
+
 void sys_quickack(int fd) {
   int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
@@ -211,6 +345,8 @@ int sys_is_again(ssize_t negative) { return negative == -EAGAIN || negative == -
 int sys_is_descriptor_shortage(ssize_t e) {
   return e == -EMFILE || e == -ENFILE || e == -ENOBUFS || e == -ENOMEM;
 }
+
+int sys_process_id(void) { return (int)getpid(); }
 
 void sys_wake(int fd) {
   uint64_t one = 1;

@@ -350,6 +350,19 @@ final class AdminCalls: @unchecked Sendable {
     }
   }
 
+  /// Answers before the drain begins.
+  func drain(_ request: AdminDrainNodeRequest) throws(Fault) -> AdminDrainNodeResponse {
+    let grace =
+      request.graceMs == 0 ? node.settings.drain : Interval.milliseconds(Int64(request.graceMs))
+    let order = DrainOrder(.moving, grace: grace, why: "an operator asked")
+    guard node.requestDrain(order) else { throw Fault(.draining) }
+    node.audit.record(
+      AuditEntry(actor: "operator", action: "node.drain", subject: "node", outcome: "begun"))
+    return AdminDrainNodeResponse(
+      pid: UInt32(ProcessFacts.identifier),
+      graceMs: UInt32(clamping: grace.nanoseconds / 1_000_000))
+  }
+
   func adminToken(_ request: AdminCreateAdminTokenRequest) -> AdminCreateAdminTokenResponse {
     let ttl = request.ttlSeconds <= 0 ? 3600 : min(request.ttlSeconds, Int64(Limits.jwtMaxSeconds))
     let now = node.loops[0].now.wall

@@ -50,6 +50,11 @@ struct AdminRoutes {
           AdminRotateSigningKeyResponse(kid: try gate.node.rotateSigningKey())
         })
     }
+    unary(
+      server, AdminService.drainNode, AdminDrainNodeRequest.self, AdminDrainNodeResponse.self
+    ) { request, _, reply in
+      reply(Result { () throws(Fault) in try calls.drain(request) })
+    }
     server.register(AdminService.verifyChannels) { call in
       guarded(call) {
         ServerStreamCall<AdminVerifyChannelsRequest, AdminVerifyProgress> {
@@ -103,6 +108,7 @@ final class UnaryCall: GrpcHandler, @unchecked Sendable {
   ) -> Void
   private let serve: Serve
   private var request: [UInt8]?
+  let owesAnswer = true
   private var call: GrpcCall?
 
   init(_ serve: @escaping Serve) { self.serve = serve }
@@ -141,6 +147,7 @@ final class ServerStreamCall<Request: ProtoMessage, Response: ProtoMessage>: Grp
   ) -> Void
   private let work: Work
   private var request: Request?
+  let owesAnswer = true
   private var call: GrpcCall?
   private let open = Guarded(true)
 

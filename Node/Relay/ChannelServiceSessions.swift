@@ -14,6 +14,7 @@ final class PublishSession: Session, GrpcHandler {
   private var waiting: [Waiting] = []
   private var firstToken: UInt64 = 1
   private var halfClosed = false
+  private var isRetiring = false
   private let defaultDurability: Engine.Durability
 
   private struct Waiting {
@@ -29,6 +30,7 @@ final class PublishSession: Session, GrpcHandler {
   }
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+    if isRetiring { return }
     let request: PublishRequest
     do {
       request = try unsafe PublishRequest(decoding: bytes)
@@ -82,6 +84,8 @@ final class PublishSession: Session, GrpcHandler {
     }
   }
 
+  var owesAnswer: Bool { !waiting.isEmpty }
+
   private func refuse(_ token: UInt64, _ fault: Fault) {
     settle(token, .refused(fault, winner: 0))
   }
@@ -122,8 +126,14 @@ final class PublishSession: Session, GrpcHandler {
     finishIfDone()
   }
 
+  /// What was taken is answered; the rest has no answer and is published again by who wants it there.
+  override func retire() {
+    isRetiring = true
+    finishIfDone()
+  }
+
   private func finishIfDone() {
-    if halfClosed, waiting.isEmpty, call.isOpen { call.finish(.ok) }
+    if halfClosed || isRetiring, waiting.isEmpty, call.isOpen { call.finish(.ok) }
   }
 
   func receiveHalfClose(on call: GrpcCall) {
@@ -138,6 +148,7 @@ final class PublishSession: Session, GrpcHandler {
 /// `posthouse.v1.ChannelService/Read`: a cursor over one channel.
 final class ReadSession: Session, GrpcHandler {
   private var started = false
+  private var follows = false
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
     guard !started else { return }
@@ -157,6 +168,7 @@ final class ReadSession: Session, GrpcHandler {
       end(Fault(.forbidden))
       return
     }
+    follows = request.follow
     shard.subscribe(
       self, channel,
       Subscription(
@@ -190,6 +202,13 @@ final class ReadSession: Session, GrpcHandler {
 
   override func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {
     if let fault { end(fault) }
+  }
+
+  var owesAnswer: Bool { started && !follows }
+
+  /// A read with an end comes to it: OK before that would say that this was all.
+  override func retire() {
+    if follows || !started { super.retire() }
   }
 
   override func readEnded(_ channel: ChannelRef) {

@@ -7,7 +7,6 @@ import Loop
 import Messages
 import Report
 import Settings
-import Synchronization
 import Tls
 
 /// Everything a node listens with.
@@ -15,6 +14,9 @@ struct Listeners {
   var agents: GrpcServer?
   var admin: GrpcServer?
   var http: HttpServer?
+  var adminListener: Listener?
+  /// By the names of their settings, in the order in which a successor gets them.
+  var named: [(name: String, listener: Listener)] = []
   var tls: [TlsServerContext] = []
 }
 
@@ -35,7 +37,12 @@ extension NodeHost {
   private func listenAdmin() throws {
     let server = GrpcServer(loops: loops)
     register(on: server, trusted: true)
-    try server.listen(.unix(path: settings.adminSocket))
+    let socket = try inheritance.admin ?? ListenSocket(.unix(path: settings.adminSocket))
+    listeners.adminListener = server.listen(
+      socket,
+      aside: GrpcServer.Aside(firstByte: TakeoverWords.firstByte) { [unowned self] in
+        TakeoverDriver(self)
+      })
     listeners.admin = server
     addresses.admin = settings.adminSocket
   }
@@ -44,11 +51,13 @@ extension NodeHost {
     let server = GrpcServer(loops: loops)
     register(on: server, trusted: false)
     if let place = settings.grpc {
-      addresses.grpc = try listen(place) { try server.listen($0) }
+      addresses.grpc = try listen("grpc", place) { server.listen($0) }
     }
     if let place = settings.grpcTls {
       let context = try tlsContext([.h2])
-      addresses.grpcTls = try listen(place) { try server.listen($0, tls: { context.makeWire() }) }
+      addresses.grpcTls = try listen("grpc_tls", place) {
+        server.listen($0, tls: { context.makeWire() })
+      }
     }
     listeners.agents = server
   }
@@ -58,22 +67,27 @@ extension NodeHost {
     let front = HttpFront(node: self)
     let server = HttpServer(loops: [loops[0]]) { _ in front }
     if let place = settings.http {
-      addresses.http = try listen(place) { try server.listen($0) }
+      addresses.http = try listen("http", place) { server.listen($0) }
     }
     if let place = settings.httpTls {
       let context = try tlsContext([.h2, .http11])
-      addresses.httpTls = try listen(place) { try server.listen($0, tls: { context.makeWire() }) }
+      addresses.httpTls = try listen("http_tls", place) {
+        server.listen($0, tls: { context.makeWire() })
+      }
     }
     listeners.http = server
   }
 
+  /// On the inherited socket of this name, or on one of its own.
   private func listen(
-    _ place: HostPort, _ make: (Endpoint) throws -> Listener
+    _ name: String, _ place: HostPort, _ make: (ListenSocket) -> Listener
   ) throws -> String {
     guard let endpoint = Endpoint(place.description) else {
       throw Fault(.badSetting, "\(place) is no address to listen on")
     }
-    return try make(endpoint).endpoint.description
+    let listener = make(try inheritance.sockets[name] ?? ListenSocket(endpoint))
+    listeners.named.append((name, listener))
+    return listener.endpoint.description
   }
 
   private func tlsContext(_ protocols: [ApplicationProtocol]) throws -> TlsServerContext {
@@ -126,33 +140,5 @@ extension NodeHost {
     ]
     for service in services { health.set(service, .serving) }
     ReflectionServer(services: services).register(on: server) { gate.isOperator($0) }
-  }
-
-  // MARK: the end
-
-  /// Ends listeners and calls: open ones get `settings.drain` to end by themselves.
-  func drainListeners() {
-    let servers = [listeners.agents, listeners.admin].compactMap { $0 }
-    listeners.http?.drain()
-    for server in servers { server.drain() }
-    // Agents' streams never end by themselves; a moment is for calls that do.
-    _ = waitUntil(min(settings.drain, .milliseconds(NodeLimits.callGraceMilliseconds))) {
-      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
-    }
-    for server in servers { server.closeAll(.unavailable, "draining: the node is shutting down") }
-    _ = waitUntil(.seconds(1)) {
-      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
-    }
-  }
-
-  /// Polls every 10 ms; false when the time is over first.
-  private func waitUntil(_ limit: Interval, _ done: () -> Bool) -> Bool {
-    let end = Timestamp.now() + limit
-    let clock = Handoff<Bool>()
-    while !done() {
-      if Timestamp.now() > end { return false }
-      _ = clock.take(timeout: .milliseconds(10))
-    }
-    return true
   }
 }

@@ -30,6 +30,12 @@ public final class NodeHost: @unchecked Sendable {
   /// The shards' figures as of the last scrape.
   let lastFacts = Guarded(Facts())
   var listeners = Listeners()
+  /// Sockets that were not bound here.
+  let inheritance: Inheritance
+  /// Set once, when the end begins.
+  let drainOrder = Lock<DrainOrder?>(nil)
+  /// Has whoever runs this node call `drain`; from any thread.
+  let askForDrain: @Sendable () -> Void
   /// Where the node listens, once it does.
   public internal(set) var addresses = Addresses()
 
@@ -41,14 +47,24 @@ public final class NodeHost: @unchecked Sendable {
     public var admin = ""
   }
 
-  /// Opens the data directory and brings the node up: it listens when this returns.
+  /// Opens the data directory and brings the node up: it listens when this returns. `askForDrain`: somebody
+  /// wants `drain` called. `goOnWaiting`: false ends the wait for a directory that another node holds.
   /// - Throws: the fault that keeps it from serving; what was opened is closed again.
-  public init(settings: NodeSettings, log: Log, serving: Serving = .all) throws(Fault) {
+  public init(
+    settings: NodeSettings, log: Log, serving: Serving = .all, inheritance: Inheritance = .none,
+    askForDrain: @escaping @Sendable () -> Void = {},
+    goOnWaiting: @escaping @Sendable () -> Bool = { true }
+  ) throws(Fault) {
     self.settings = settings
     self.log = log
+    self.inheritance = inheritance
+    self.askForDrain = askForDrain
     prepareProcessForSockets()
     var options = settings.storeOptions
     options.createIfMissing = serving == .all
+    if inheritance.mayWait {
+      options.whenInUse = waitForDirectory(settings.takeoverWait, log, goOnWaiting)
+    }
     store = try Store(path: settings.data, options: options)
     for note in store.openingNotes { log.warn("store: \(note)") }
     signing = Guarded(
@@ -169,13 +185,8 @@ public final class NodeHost: @unchecked Sendable {
 
   // MARK: the end
 
-  /// Stops accepting, lets open calls end, ends what is left with UNAVAILABLE, closes the store.
-  /// Blocks for at most the drain time and a little.
-  public func drain() {
-    readiness.setDraining()
-    health.setAll(.notServing)
-    log.info("draining")
-    drainListeners()
+  /// The last steps of a drain: nothing is served any more.
+  func finishDrain() {
     for loop in loops { loop.stop() }
     for loop in loops { loop.join() }
     do {
@@ -188,6 +199,27 @@ public final class NodeHost: @unchecked Sendable {
     listeners = Listeners()
     log.info("stopped")
     log.flush()
+  }
+}
+
+/// The patience of a node whose predecessor still has the directory: `limit`, 0 for ever.
+private func waitForDirectory(
+  _ limit: Interval, _ log: Log, _ goOn: @escaping @Sendable () -> Bool
+) -> @Sendable (String) -> Bool {
+  let end = Timestamp.now() + limit
+  let hasSaid = Guarded(false)
+  return { holder in
+    if !hasSaid.value {
+      log.info("waiting for the data directory", ["held_by_pid": .of(holder.filter(\.isNumber))])
+    }
+    hasSaid.value = true
+    if !goOn() { return false }
+    if limit.nanoseconds > 0, Timestamp.now() > end {
+      log.error("the data directory did not come free in time: takeover_wait is over")
+      return false
+    }
+    pauseThread(.milliseconds(5))
+    return true
   }
 }
 

@@ -6,6 +6,7 @@ final class Readiness: Sendable {
   private struct State {
     var diskFull = false
     var draining = false
+    var moving = false
     var starting = true
     var trouble: String?
   }
@@ -19,9 +20,18 @@ final class Readiness: Sendable {
     }
   }
   func setTrouble(_ trouble: String?) { state.withLock { $0.trouble = trouble } }
-  func setDraining() { state.withLock { $0.draining = true } }
+  func setDraining(isMoving: Bool) {
+    state.withLock {
+      $0.draining = true
+      $0.moving = isMoving
+    }
+  }
   func setServing() { state.withLock { $0.starting = false } }
+  /// Up, and not on the way down.
+  var isServing: Bool { state.withLock { !$0.starting && !$0.draining } }
   var isDraining: Bool { state.withLock { $0.draining } }
+  /// Draining while another node is about to serve.
+  var isMoving: Bool { state.withLock { $0.moving } }
 
   var reasons: [String] {
     state.withLock { s in

@@ -48,6 +48,9 @@ class Session {
     if call.isOpen { call.finish(fault.code.grpc, "\(fault.code.rawValue): \(fault)") }
   }
 
+  /// Another node goes on: the stream ends with OK once what is queued has left.
+  func retire() { call.finish(.ok) }
+
   // MARK: credit
 
   @inline(__always) final func owe(_ cost: Int, to shard: Int) { owed[shard] &+= cost }

@@ -429,6 +429,15 @@ final class Shard: @unchecked Sendable {
     return out
   }
 
+  // MARK: the end
+
+  func retireSessions() { sessions.forEach { $0.retire() } }
+
+  /// Nothing read from agents waits here to be written.
+  var isQuiet: Bool {
+    writesUnderWay == 0 && engine.counters.pendingBytes == 0 && outbox.allSatisfy(\.isEmpty)
+  }
+
   // MARK: notes
 
   private func count(_ outcome: PublishOutcome) {
@@ -534,6 +543,11 @@ enum NodeLimits {
   static let streamBuckets = 100_000
   /// Milliseconds that open calls get to end before the node ends them.
   static let callGraceMilliseconds: Int64 = 300
+  /// Milliseconds that ended streams and idle connections get to go when another node takes over; beyond,
+  /// they are cut.
+  static let partingMilliseconds: Int64 = 500
+  /// What the running node has to answer a successor; beyond, the takeover fails.
+  static let takeoverAnswer = Interval.seconds(5)
   /// Pause after each message of a stream whose tenant is over quota.
   static let overQuotaPauseMilliseconds: Int64 = 250
 }

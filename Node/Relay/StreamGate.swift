@@ -53,6 +53,11 @@ struct StreamGate {
     _ call: GrpcCall, _ make: (SessionID, Shard, Principal) -> S
   ) -> (any GrpcHandler)? {
     let shard = node.shards[call.loop.index]
+    if node.readiness.isMoving {
+      // It crossed our GOAWAY: the client makes it again, on a new connection.
+      call.refuseUnprocessed()
+      return nil
+    }
     let principal: Principal
     do {
       principal = try self.principal(call, shard)

@@ -39,9 +39,18 @@ import Settings
     }
     let host: NodeHost
     do {
-      host = try NodeHost(settings: node, log: log)
+      let inheritance =
+        node.takesOver
+        ? try Inheritance.fromPredecessor(settings: node, log: log)
+        : try Inheritance.fromSupervisor(
+          environment: ProcessInfo.processInfo.environment, settings: node)
+      host = try NodeHost(
+        settings: node, log: log, inheritance: inheritance,
+        askForDrain: { Signals.terminateSelf() }, goOnWaiting: { !signals.endIsPending })
     } catch {
       log.flush()
+      // Told to end while it waited its turn.
+      if signals.endIsPending { return }
       fail(error, code: 1)
     }
     announce(host.addresses)

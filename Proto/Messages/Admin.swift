@@ -1873,6 +1873,90 @@ public struct AdminRotateSigningKeyResponse: ProtoMessage {
   }
 }
 
+/// `posthouse.v1.DrainNodeRequest`.
+public struct AdminDrainNodeRequest: ProtoMessage {
+  /// `grace_ms`, field 1. For calls under way; 0: the node's setting `drain`.
+  public var graceMs: UInt32 = 0
+
+  public static var fullName: String { "posthouse.v1.DrainNodeRequest" }
+
+  public init() {}
+  public init(
+    graceMs: UInt32 = 0
+  ) {
+    self.graceMs = graceMs
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: graceMs = try r.uint32()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if graceMs != 0 { n &+= 1 &+ WireSize.uint32(graceMs) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if graceMs != 0 {
+      w.tag(8)
+      w.uint32(graceMs)
+    }
+  }
+}
+
+/// `posthouse.v1.DrainNodeResponse`.
+public struct AdminDrainNodeResponse: ProtoMessage {
+  /// `pid`, field 1. The process that will end.
+  public var pid: UInt32 = 0
+  /// `grace_ms`, field 2.
+  public var graceMs: UInt32 = 0
+
+  public static var fullName: String { "posthouse.v1.DrainNodeResponse" }
+
+  public init() {}
+  public init(
+    pid: UInt32 = 0,
+    graceMs: UInt32 = 0
+  ) {
+    self.pid = pid
+    self.graceMs = graceMs
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: pid = try r.uint32()
+      case 16: graceMs = try r.uint32()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if pid != 0 { n &+= 1 &+ WireSize.uint32(pid) }
+    if graceMs != 0 { n &+= 1 &+ WireSize.uint32(graceMs) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if pid != 0 {
+      w.tag(8)
+      w.uint32(pid)
+    }
+    if graceMs != 0 {
+      w.tag(16)
+      w.uint32(graceMs)
+    }
+  }
+}
+
 /// `posthouse.v1.AdminService`.
 public enum AdminService {
   public static let serviceName = "posthouse.v1.AdminService"
@@ -1956,6 +2040,10 @@ public enum AdminService {
   public static let rotateSigningKey = MethodDescriptor(
     path: "/posthouse.v1.AdminService/RotateSigningKey",
     clientStreaming: false, serverStreaming: false)
+  /// `AdminDrainNodeRequest -> AdminDrainNodeResponse`.
+  public static let drainNode = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/DrainNode",
+    clientStreaming: false, serverStreaming: false)
   public static let methods: [MethodDescriptor] = [
     getStatus,
     createTenant,
@@ -1977,5 +2065,6 @@ public enum AdminService {
     createBackup,
     createAdminToken,
     rotateSigningKey,
+    drainNode,
   ]
 }

@@ -549,6 +549,8 @@ public enum DescriptorSet {
         "posthouse.v1.CreateAdminTokenResponse",
         "posthouse.v1.RotateSigningKeyRequest",
         "posthouse.v1.RotateSigningKeyResponse",
+        "posthouse.v1.DrainNodeRequest",
+        "posthouse.v1.DrainNodeResponse",
         "posthouse.v1.AdminService",
         "posthouse.v1.AdminService.GetStatus",
         "posthouse.v1.AdminService.CreateTenant",
@@ -570,6 +572,7 @@ public enum DescriptorSet {
         "posthouse.v1.AdminService.CreateBackup",
         "posthouse.v1.AdminService.CreateAdminToken",
         "posthouse.v1.AdminService.RotateSigningKey",
+        "posthouse.v1.AdminService.DrainNode",
       ],
       dependencies: [],
       bytes: decoded(
@@ -628,31 +631,34 @@ public enum DescriptorSet {
         gCIAEoCFIEZG9uZRIcCglkaXJlY3RvcnkYAyABKAlSCWRpcmVjdG9yeSI6ChdDcmVhdGVBZG1pblRva2VuUmVxdWVz\
         dBIfCgt0dGxfc2Vjb25kcxgBIAEoA1IKdHRsU2Vjb25kcyJYChhDcmVhdGVBZG1pblRva2VuUmVzcG9uc2USFAoFdG\
         9rZW4YASABKAlSBXRva2VuEiYKD2V4cGlyZXNfdW5peF9ucxgCIAEoA1INZXhwaXJlc1VuaXhOcyIZChdSb3RhdGVT\
-        aWduaW5nS2V5UmVxdWVzdCIsChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USEAoDa2lkGAEgASgJUgNraWQyswwKDE\
-        FkbWluU2VydmljZRJFCglHZXRTdGF0dXMSHi5wb3N0aG91c2UudjEuR2V0U3RhdHVzUmVxdWVzdBoYLnBvc3Rob3Vz\
-        ZS52MS5Ob2RlU3RhdHVzElUKDENyZWF0ZVRlbmFudBIhLnBvc3Rob3VzZS52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0Gi\
-        IucG9zdGhvdXNlLnYxLkNyZWF0ZVRlbmFudFJlc3BvbnNlElIKC0xpc3RUZW5hbnRzEiAucG9zdGhvdXNlLnYxLkxp\
-        c3RUZW5hbnRzUmVxdWVzdBohLnBvc3Rob3VzZS52MS5MaXN0VGVuYW50c1Jlc3BvbnNlEj4KCUdldFRlbmFudBIbLn\
-        Bvc3Rob3VzZS52MS5UZW5hbnRSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJCCg1TdXNwZW5kVGVuYW50Ehsu\
-        cG9zdGhvdXNlLnYxLlRlbmFudFJlcXVlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50EkEKDFJlc3VtZVRlbmFudBIbLn\
-        Bvc3Rob3VzZS52MS5UZW5hbnRSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJBCgxEZWxldGVUZW5hbnQSGy5w\
-        b3N0aG91c2UudjEuVGVuYW50UmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSPwoIU2V0UXVvdGESHS5wb3N0aG\
-        91c2UudjEuU2V0UXVvdGFSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJMCglDcmVhdGVLZXkSHi5wb3N0aG91\
-        c2UudjEuQ3JlYXRlS2V5UmVxdWVzdBofLnBvc3Rob3VzZS52MS5DcmVhdGVLZXlSZXNwb25zZRJHCghMaXN0S2V5cx\
-        IbLnBvc3Rob3VzZS52MS5UZW5hbnRSZXF1ZXN0Gh4ucG9zdGhvdXNlLnYxLkxpc3RLZXlzUmVzcG9uc2USPgoJUmV2\
-        b2tlS2V5Eh4ucG9zdGhvdXNlLnYxLlJldm9rZUtleVJlcXVlc3QaES5wb3N0aG91c2UudjEuS2V5ElUKDExpc3RDaG\
-        FubmVscxIhLnBvc3Rob3VzZS52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiIucG9zdGhvdXNlLnYxLkxpc3RDaGFubmVs\
-        c1Jlc3BvbnNlEkEKCkdldENoYW5uZWwSHC5wb3N0aG91c2UudjEuQ2hhbm5lbFJlcXVlc3QaFS5wb3N0aG91c2Uudj\
-        EuQ2hhbm5lbBJVCgxHcmFudENoYW5uZWwSIS5wb3N0aG91c2UudjEuR3JhbnRDaGFubmVsUmVxdWVzdBoiLnBvc3Ro\
-        b3VzZS52MS5HcmFudENoYW5uZWxSZXNwb25zZRJUCgtSZXZva2VHcmFudBIhLnBvc3Rob3VzZS52MS5HcmFudENoYW\
-        5uZWxSZXF1ZXN0GiIucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJlc3BvbnNlElgKDURlbGV0ZUNoYW5uZWwSIi5w\
-        b3N0aG91c2UudjEuRGVsZXRlQ2hhbm5lbFJlcXVlc3QaIy5wb3N0aG91c2UudjEuRGVsZXRlQ2hhbm5lbFJlc3Bvbn\
-        NlElUKDlZlcmlmeUNoYW5uZWxzEiMucG9zdGhvdXNlLnYxLlZlcmlmeUNoYW5uZWxzUmVxdWVzdBocLnBvc3Rob3Vz\
-        ZS52MS5WZXJpZnlQcm9ncmVzczABElEKDENyZWF0ZUJhY2t1cBIhLnBvc3Rob3VzZS52MS5DcmVhdGVCYWNrdXBSZX\
-        F1ZXN0GhwucG9zdGhvdXNlLnYxLkJhY2t1cFByb2dyZXNzMAESYQoQQ3JlYXRlQWRtaW5Ub2tlbhIlLnBvc3Rob3Vz\
-        ZS52MS5DcmVhdGVBZG1pblRva2VuUmVxdWVzdBomLnBvc3Rob3VzZS52MS5DcmVhdGVBZG1pblRva2VuUmVzcG9uc2\
-        USYQoQUm90YXRlU2lnbmluZ0tleRIlLnBvc3Rob3VzZS52MS5Sb3RhdGVTaWduaW5nS2V5UmVxdWVzdBomLnBvc3Ro\
-        b3VzZS52MS5Sb3RhdGVTaWduaW5nS2V5UmVzcG9uc2ViBnByb3RvMw
+        aWduaW5nS2V5UmVxdWVzdCIsChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USEAoDa2lkGAEgASgJUgNraWQiLQoQRH\
+        JhaW5Ob2RlUmVxdWVzdBIZCghncmFjZV9tcxgBIAEoDVIHZ3JhY2VNcyJAChFEcmFpbk5vZGVSZXNwb25zZRIQCgNw\
+        aWQYASABKA1SA3BpZBIZCghncmFjZV9tcxgCIAEoDVIHZ3JhY2VNczKBDQoMQWRtaW5TZXJ2aWNlEkUKCUdldFN0YX\
+        R1cxIeLnBvc3Rob3VzZS52MS5HZXRTdGF0dXNSZXF1ZXN0GhgucG9zdGhvdXNlLnYxLk5vZGVTdGF0dXMSVQoMQ3Jl\
+        YXRlVGVuYW50EiEucG9zdGhvdXNlLnYxLkNyZWF0ZVRlbmFudFJlcXVlc3QaIi5wb3N0aG91c2UudjEuQ3JlYXRlVG\
+        VuYW50UmVzcG9uc2USUgoLTGlzdFRlbmFudHMSIC5wb3N0aG91c2UudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiEucG9z\
+        dGhvdXNlLnYxLkxpc3RUZW5hbnRzUmVzcG9uc2USPgoJR2V0VGVuYW50EhsucG9zdGhvdXNlLnYxLlRlbmFudFJlcX\
+        Vlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50EkIKDVN1c3BlbmRUZW5hbnQSGy5wb3N0aG91c2UudjEuVGVuYW50UmVx\
+        dWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSQQoMUmVzdW1lVGVuYW50EhsucG9zdGhvdXNlLnYxLlRlbmFudFJlcX\
+        Vlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50EkEKDERlbGV0ZVRlbmFudBIbLnBvc3Rob3VzZS52MS5UZW5hbnRSZXF1\
+        ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBI_CghTZXRRdW90YRIdLnBvc3Rob3VzZS52MS5TZXRRdW90YVJlcXVlc3\
+        QaFC5wb3N0aG91c2UudjEuVGVuYW50EkwKCUNyZWF0ZUtleRIeLnBvc3Rob3VzZS52MS5DcmVhdGVLZXlSZXF1ZXN0\
+        Gh8ucG9zdGhvdXNlLnYxLkNyZWF0ZUtleVJlc3BvbnNlEkcKCExpc3RLZXlzEhsucG9zdGhvdXNlLnYxLlRlbmFudF\
+        JlcXVlc3QaHi5wb3N0aG91c2UudjEuTGlzdEtleXNSZXNwb25zZRI-CglSZXZva2VLZXkSHi5wb3N0aG91c2UudjEu\
+        UmV2b2tlS2V5UmVxdWVzdBoRLnBvc3Rob3VzZS52MS5LZXkSVQoMTGlzdENoYW5uZWxzEiEucG9zdGhvdXNlLnYxLk\
+        xpc3RDaGFubmVsc1JlcXVlc3QaIi5wb3N0aG91c2UudjEuTGlzdENoYW5uZWxzUmVzcG9uc2USQQoKR2V0Q2hhbm5l\
+        bBIcLnBvc3Rob3VzZS52MS5DaGFubmVsUmVxdWVzdBoVLnBvc3Rob3VzZS52MS5DaGFubmVsElUKDEdyYW50Q2hhbm\
+        5lbBIhLnBvc3Rob3VzZS52MS5HcmFudENoYW5uZWxSZXF1ZXN0GiIucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJl\
+        c3BvbnNlElQKC1Jldm9rZUdyYW50EiEucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJlcXVlc3QaIi5wb3N0aG91c2\
+        UudjEuR3JhbnRDaGFubmVsUmVzcG9uc2USWAoNRGVsZXRlQ2hhbm5lbBIiLnBvc3Rob3VzZS52MS5EZWxldGVDaGFu\
+        bmVsUmVxdWVzdBojLnBvc3Rob3VzZS52MS5EZWxldGVDaGFubmVsUmVzcG9uc2USVQoOVmVyaWZ5Q2hhbm5lbHMSIy\
+        5wb3N0aG91c2UudjEuVmVyaWZ5Q2hhbm5lbHNSZXF1ZXN0GhwucG9zdGhvdXNlLnYxLlZlcmlmeVByb2dyZXNzMAES\
+        UQoMQ3JlYXRlQmFja3VwEiEucG9zdGhvdXNlLnYxLkNyZWF0ZUJhY2t1cFJlcXVlc3QaHC5wb3N0aG91c2UudjEuQm\
+        Fja3VwUHJvZ3Jlc3MwARJhChBDcmVhdGVBZG1pblRva2VuEiUucG9zdGhvdXNlLnYxLkNyZWF0ZUFkbWluVG9rZW5S\
+        ZXF1ZXN0GiYucG9zdGhvdXNlLnYxLkNyZWF0ZUFkbWluVG9rZW5SZXNwb25zZRJhChBSb3RhdGVTaWduaW5nS2V5Ei\
+        UucG9zdGhvdXNlLnYxLlJvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0GiYucG9zdGhvdXNlLnYxLlJvdGF0ZVNpZ25pbmdL\
+        ZXlSZXNwb25zZRJMCglEcmFpbk5vZGUSHi5wb3N0aG91c2UudjEuRHJhaW5Ob2RlUmVxdWVzdBofLnBvc3Rob3VzZS\
+        52MS5EcmFpbk5vZGVSZXNwb25zZWIGcHJvdG8z
         """)),
     FileDescriptor(
       name: "posthouse/v1/channel.proto",
@@ -715,6 +721,8 @@ public enum DescriptorSet {
     AdminCreateTenantResponse.self,
     AdminDeleteChannelRequest.self,
     AdminDeleteChannelResponse.self,
+    AdminDrainNodeRequest.self,
+    AdminDrainNodeResponse.self,
     AdminGetStatusRequest.self,
     AdminGrantChannelRequest.self,
     AdminGrantChannelResponse.self,

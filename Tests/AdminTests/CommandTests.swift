@@ -275,6 +275,35 @@ private let acme = AdminTenant(
     #expect(all.terminal.output.split(separator: "\n").count == FaultCode.allCases.count)
   }
 
+  @Test(
+    "node drain passes the grace on in milliseconds, and a bare number means seconds",
+    arguments: [("", 0), (" --grace 5", 5000), (" --grace 250ms", 250), (" --grace 1m", 60_000)])
+  func drain(_ option: String, _ milliseconds: UInt32) throws {
+    let shell = Shell { path, bytes throws(Fault) in
+      #expect(path == "/posthouse.v1.AdminService/DrainNode")
+      let asked: AdminDrainNodeRequest = try request(bytes)
+      #expect(asked.graceMs == milliseconds)
+      return [AdminDrainNodeResponse(pid: 42, graceMs: 8000).encoded()]
+    }
+    #expect(shell.run("node drain\(option) -o json") == .done)
+    let begun = try object(shell.terminal.output)
+    #expect(begun["pid"] as? Int == 42)
+    #expect(begun["grace_ms"] as? Int == 8000)
+  }
+
+  @Test("node drain wants a running node and a real duration")
+  func drainRefused() {
+    for grace in ["x", "0", "-1s", "0s"] {
+      let shell = Shell()
+      #expect(shell.run(["node", "drain", "--grace", grace]) == .usage)
+      #expect(shell.link.asked.isEmpty)
+    }
+    let stopped = Shell()
+    stopped.link.isOffline = true
+    #expect(stopped.run("node drain") == .unreachable)
+    #expect(stopped.link.asked.isEmpty)
+  }
+
   @Test("config show --origin says where each value comes from, and what posthoused would refuse")
   func config() throws {
     var shell = Shell()

@@ -36,6 +36,7 @@ TESTS = [
     ("badclients", ["badclients.py"], (240, 400), "hostile and broken clients"),
     ("fulldisk", ["fulldisk.py"], (120, 120), "full disk: refuse, read on, recover"),
     ("drain", ["drain.py"], (60, 60), "SIGTERM drains and exits 0"),
+    ("takeover", ["takeover.py"], (120, 180), "node after node on the same sockets: nothing refused or lost"),
     ("readme", ["readme_commands.py"], (300, 300), "every command of the README"),
     ("slim", ["slim.py"], (240, 400), "slim-bindings 1.4.1 and 3.3.8, all scenarios, beside a Skytale pair"),
     ("slim-auth", ["slim_auth.py"], (180, 300), "SLIM with JWT and TLS; a second tenant gets nothing"),

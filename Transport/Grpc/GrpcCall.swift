@@ -12,9 +12,12 @@ public protocol GrpcHandler: AnyObject {
   func receiveClosed(on call: GrpcCall)
   /// Bytes of queued frames that left for the socket since the last call; at most once per flush.
   func receiveDrained(_ bytes: Int, on call: GrpcCall)
+  /// The client waits for an answer that will come: a server that ends for another gives it time.
+  var owesAnswer: Bool { get }
 }
 
 extension GrpcHandler {
+  public var owesAnswer: Bool { false }
   public func receiveDrained(_ bytes: Int, on call: GrpcCall) {}
 }
 
@@ -178,6 +181,17 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
     _ status: GrpcStatus, _ message: String = "", metadata: [(String, String)] = []
   ) {
     finish(status, message, metadata: metadata)
+  }
+
+  var owesAnswer: Bool { !isFinished && handler?.owesAnswer == true }
+
+  /// Says that nothing of this call was looked at: clients that can make it again elsewhere, by themselves
+  /// (RFC 9113 section 8.7). Inside the factory.
+  public func refuseUnprocessed() {
+    isFinished = true
+    hearNoMore()
+    loop.cancel(timer)
+    reset(.refusedStream)
   }
 
   /// Resets the stream at once; what is queued is lost.

@@ -94,19 +94,50 @@ public final class GrpcServer: @unchecked Sendable {
     _ endpoint: Endpoint, tls: (@Sendable () -> Wire?)? = nil,
     maximumConnections: Int = Limits.connectionsPerListener
   ) throws(SocketError) -> Listener {
+    listen(try ListenSocket(endpoint), tls: tls, maximumConnections: maximumConnections)
+  }
+
+  /// What else a listener serves: connections whose first byte is this one.
+  public struct Aside: Sendable {
+    let firstByte: UInt8
+    let make: @Sendable () -> ConnectionDriver
+    /// `firstByte` is not that of HTTP/2's preface, `P`.
+    public init(firstByte: UInt8, _ make: @escaping @Sendable () -> ConnectionDriver) {
+      precondition(firstByte != UInt8(ascii: "P"), "P begins HTTP/2")
+      self.firstByte = firstByte
+      self.make = make
+    }
+  }
+
+  /// The same on a socket that is bound already.
+  @discardableResult public func listen(
+    _ socket: ListenSocket, tls: (@Sendable () -> Wire?)? = nil, aside: Aside? = nil,
+    maximumConnections: Int = Limits.connectionsPerListener
+  ) -> Listener {
     routes.sealed = true
-    let listener = try Listener(
-      endpoint, loops: loops, maximumConnections: maximumConnections
+    let listener = Listener(
+      socket, loops: loops, maximumConnections: maximumConnections
     ) { [self] loop, _ in
-      let shard = shards[loops.firstIndex { $0 === loop }!]
-      let session = Http2Session(isServer: true, owner: shard, settings: settings)
-      shard.sessions[ObjectIdentifier(session)] = session
-      sessionCount.increment()
       // A TLS side that cannot be made fails its handshake; it never falls back to clear text.
-      return (session, tls.map { $0() ?? Wire() })
+      let wire = tls.map { $0() ?? Wire() }
+      guard let aside else { return (makeSession(on: loop), wire) }
+      let first = FirstByteDriver { [self, unowned loop] byte in
+        byte == aside.firstByte ? aside.make() : makeSession(on: loop)
+      }
+      return (first, wire)
     }
     listeners.withLock { $0.append(listener) }
     return listener
+  }
+
+  private func makeSession(on loop: EventLoop) -> Http2Session {
+    let shard = shards[loops.firstIndex { $0 === loop }!]
+    let session = Http2Session(isServer: true, owner: shard, settings: settings)
+    shard.sessions[ObjectIdentifier(session)] = session
+    sessionCount.increment()
+    // Accepted just before the listener closed: it must hear of the end, too, once it has a connection.
+    if shard.isDraining { loop.schedule(after: .milliseconds(0)) { session.drain() } }
+    return session
   }
 
   public func closeListeners() {
@@ -117,8 +148,20 @@ public final class GrpcServer: @unchecked Sendable {
   public func drain() {
     closeListeners()
     for (loop, shard) in zip(loops, shards) {
-      loop.post { for session in shard.sessions.values { session.drain() } }
+      loop.post {
+        shard.isDraining = true
+        for session in shard.sessions.values { session.drain() }
+      }
     }
+  }
+
+  /// Calls that owe their clients an answer, over all loops. Asks them: not from a loop.
+  public func callsUnderWay() -> Int {
+    var sum = 0
+    for (loop, shard) in zip(loops, shards) {
+      sum += loop.call { shard.callsUnderWay() } ?? 0
+    }
+    return sum
   }
 
   /// Ends every call with `status` and closes every connection once that has left.
@@ -146,9 +189,18 @@ public final class GrpcServer: @unchecked Sendable {
 final class GrpcShard: Http2Owner, @unchecked Sendable {
   let routes: GrpcRoutes
   var sessions: [ObjectIdentifier: Http2Session] = [:]
+  var isDraining = false
   weak var server: GrpcServer?
 
   init(_ routes: GrpcRoutes) { self.routes = routes }
+
+  func callsUnderWay() -> Int {
+    var count = 0
+    for session in sessions.values {
+      session.forEachStream { if ($0 as? GrpcCall)?.owesAnswer == true { count += 1 } }
+    }
+    return count
+  }
 
   override func makeStream(on session: Http2Session) -> Http2Stream { GrpcCall(routes) }
 
@@ -163,6 +215,7 @@ final class GrpcShard: Http2Owner, @unchecked Sendable {
   typealias Serve = (GrpcCall, UnsafeRawBufferPointer, @escaping GrpcServer.Reply<Bytes>) -> Void
   private let serve: Serve
   private var request: Bytes?
+  let owesAnswer = true
 
   init(_ serve: @escaping Serve) { unsafe self.serve = serve }
 

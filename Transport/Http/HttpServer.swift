@@ -1,6 +1,7 @@
 public import Base
 public import Loop
 internal import Report
+internal import Synchronization
 
 /// Serves HTTP/1.1 and h2 on one listener: by ALPN under TLS, by the client's first bytes in the clear.
 public final class HttpServer: @unchecked Sendable {
@@ -21,14 +22,27 @@ public final class HttpServer: @unchecked Sendable {
     _ endpoint: Endpoint, tls: (@Sendable () -> Wire?)? = nil,
     maximumConnections: Int = Limits.connectionsPerListener
   ) throws(SocketError) -> Listener {
-    let listener = try Listener(
-      endpoint, loops: loops, maximumConnections: maximumConnections
+    listen(try ListenSocket(endpoint), tls: tls, maximumConnections: maximumConnections)
+  }
+
+  /// The same on a socket that is bound already.
+  @discardableResult public func listen(
+    _ socket: ListenSocket, tls: (@Sendable () -> Wire?)? = nil,
+    maximumConnections: Int = Limits.connectionsPerListener
+  ) -> Listener {
+    let listener = Listener(
+      socket, loops: loops, maximumConnections: maximumConnections
     ) { [self] loop, _ in
       let shard = shards[loops.firstIndex { $0 === loop }!]
       return (HttpSniffer(shard: shard), tls.map { $0() ?? Wire() })
     }
     listeners.withLock { $0.append(listener) }
     return listener
+  }
+
+  /// Connections that are open.
+  public var connectionCount: Int {
+    listeners.withLock { $0.reduce(0) { $0 + $1.openCount.load(ordering: .relaxed) } }
   }
 
   public func closeListeners() {

@@ -50,6 +50,8 @@ public final class Connection: EventSource, @unchecked Sendable {
     wire?.attach(descriptor: descriptor)
   }
 
+  /// The socket's descriptor; negative once closed.
+  var number: Int32 { descriptor }
   public var isOpen: Bool { state != .closed && state != .lingering }
   /// Nil in the clear.
   public var applicationProtocol: String? { wire?.applicationProtocol }

@@ -155,6 +155,12 @@ public final class EventLoop: @unchecked Sendable {
     return false
   }
 
+  /// Takes a descriptor out of the epoll set that other processes hold too: closing it here would not,
+  /// and its events would come on (epoll(7), question 6).
+  func forget(descriptor: Int32) {
+    _ = sys_epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, 0, 0)
+  }
+
   /// Stops watching. The caller closes the descriptor, which takes it out of the epoll set.
   func unregister(_ source: EventSource) {
     guard source.index >= 0 else { return }

@@ -7,6 +7,8 @@ public final class Listener: EventSource, @unchecked Sendable {
   /// Makes the driver of a new connection, and its TLS; on the loop the connection will live on.
   public typealias Maker = @Sendable (EventLoop, PeerAddress) -> (ConnectionDriver, Wire?)
 
+  /// What it accepts from.
+  public let socket: ListenSocket
   private let descriptor: Int32
   private let loops: [EventLoop]
   private let maximum: Int
@@ -14,37 +16,37 @@ public final class Listener: EventSource, @unchecked Sendable {
   private var turn = 0
   private var closed = false
   private var paused = false
-  private let path: String?
+  private let leavesPath = Atomic<Bool>(false)
   /// Connections of this listener that are open.
   public let openCount = Atomic<Int>(0)
   /// Where it listens; with the real port when 0 was asked for.
-  public let endpoint: Endpoint
+  public var endpoint: Endpoint { socket.endpoint }
   public var port: Int {
     if case .tcp(_, let port) = endpoint { Int(port) } else { 0 }
   }
 
   /// Binds at once (so that the port is known), accepts as soon as the first loop gets round to it.
-  public init(
+  public convenience init(
     _ endpoint: Endpoint, loops: [EventLoop],
     maximumConnections: Int = Limits.connectionsPerListener,
     _ make: @escaping Maker
   ) throws(SocketError) {
+    self.init(
+      try ListenSocket(endpoint), loops: loops, maximumConnections: maximumConnections, make)
+  }
+
+  /// Accepts from a socket that may have connections waiting already.
+  public init(
+    _ socket: ListenSocket, loops: [EventLoop],
+    maximumConnections: Int = Limits.connectionsPerListener,
+    _ make: @escaping Maker
+  ) {
     precondition(!loops.isEmpty, "a listener needs a loop")
-    var bound: UInt16 = 0
-    switch endpoint {
-    case .tcp(let host, let wanted):
-      descriptor = sys_listen_tcp(host, wanted, &bound)
-      self.endpoint = .tcp(host: host, port: bound)
-      path = nil
-    case .unix(let path):
-      descriptor = sys_listen_unix(path)
-      self.endpoint = endpoint
-      self.path = path
-    }
+    self.socket = socket
+    descriptor = socket.number
     self.loops = loops
     self.make = make
     maximum = maximumConnections
-    if descriptor < 0 { throw SocketError("listening on \(endpoint)", descriptor) }
     super.init(loop: loops[0])
     loops[0].post { [self] in
       if !closed { _ = loop.register(self, descriptor: descriptor, events: EPOLLIN.rawValue) }
@@ -56,12 +58,16 @@ public final class Listener: EventSource, @unchecked Sendable {
     loop.post { [self] in shut() }
   }
 
+  /// Leaves the file of its Unix socket where it is: somebody else listens there, or soon will.
+  public func leavePath() { leavesPath.store(true, ordering: .relaxed) }
+
   private func shut() {
     if closed { return }
     closed = true
-    sys_close(descriptor)
+    loop.forget(descriptor: descriptor)
     loop.unregister(self)
-    if let path { sys_unlink(path) }
+    if let path = socket.path, !leavesPath.load(ordering: .relaxed) { sys_unlink(path) }
+    socket.close()
   }
 
   public override func receiveLoopStopped() { shut() }

@@ -28,6 +28,10 @@ void sys_name_thread(const char *name);
 void sys_signals_block(void);
 /// Waits for one of them; returns its number.
 int sys_signal_wait(void);
+/// 1 when SIGTERM or SIGINT waits to be fetched.
+int sys_signal_is_pending(void);
+/// Sends SIGTERM to this process.
+void sys_signal_terminate(void);
 /// Writes everything; 0, or -1 with errno.
 int sys_write_all(int fd, const void *bytes, size_t count);
 /// Leaves heap and stacks out of core dumps of this process; 0, or -1 with errno.

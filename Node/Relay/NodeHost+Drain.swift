@@ -1,0 +1,130 @@
+import Base
+import Grpc
+import Http
+import Loop
+import Messages
+import Report
+import Settings
+import Synchronization
+
+/// How a node ends.
+struct DrainOrder: Sendable {
+  enum Reason: Sendable {
+    /// Nobody waits to go on: streams end with UNAVAILABLE.
+    case ending
+    /// An operator, or a supervisor that keeps the sockets, will have another node serve: streams end with
+    /// OK, upon which SLIM apps connect anew.
+    case moving
+    /// The same, and the successor has the sockets already, the admin socket's path too.
+    case successor
+  }
+  var reason: Reason
+  /// For calls under way.
+  var grace: Interval
+  /// For the log.
+  var why: String
+
+  init(_ reason: Reason, grace: Interval, why: String) {
+    self.reason = reason
+    self.grace = grace
+    self.why = why
+  }
+}
+
+extension NodeHost {
+  /// Has whoever runs this node drain it. False: it drains already.
+  func requestDrain(_ order: DrainOrder) -> Bool {
+    let isFirst = drainOrder.withLock { held in
+      if held != nil { return false }
+      held = order
+      return true
+    }
+    if isFirst { askForDrain() }
+    return isFirst
+  }
+
+  /// Stops accepting, lets open calls end, ends agents' streams, closes the store. Blocks for at most the
+  /// drain time and a little.
+  public func drain() {
+    let order = drainOrder.withLock { held in
+      let order =
+        held
+        ?? DrainOrder(
+          inheritance.isHeldElsewhere ? .moving : .ending, grace: settings.drain, why: "told to end"
+        )
+      held = order
+      return order
+    }
+    readiness.setDraining(isMoving: order.reason != .ending)
+    health.setAll(.notServing)
+    log.info("draining", ["why": .of(order.why)])
+    switch order.reason {
+    case .ending: endServing(order)
+    case .moving, .successor: moveAway(order)
+    }
+    settleShards()
+    finishDrain()
+  }
+
+  private var servers: [GrpcServer] { [listeners.agents, listeners.admin].compactMap { $0 } }
+
+  /// Open calls get a moment to end by themselves; agents' streams never do.
+  private func endServing(_ order: DrainOrder) {
+    let servers = servers
+    listeners.http?.drain()
+    for server in servers { server.drain() }
+    waitUntil(min(order.grace, .milliseconds(NodeLimits.callGraceMilliseconds))) {
+      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
+    }
+    for server in servers { server.closeAll(.unavailable, NodeHost.parting) }
+    waitUntil(.seconds(1)) {
+      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
+    }
+  }
+
+  /// Agents' streams end at once and in good order; what else is under way gets its time.
+  private func moveAway(_ order: DrainOrder) {
+    let servers = servers
+    if order.reason == .successor { listeners.adminListener?.leavePath() }
+    listeners.http?.drain()
+    for server in servers { server.drain() }
+    eachShard { $0.retireSessions() }
+    waitUntil(order.grace) { servers.allSatisfy { $0.callsUnderWay() == 0 } }
+    // What is left has no end of its own: watches, reflection, and calls whose time is over.
+    for server in servers { server.closeAll(.unavailable, NodeHost.parting) }
+    // Trailers leave, and idle connections after their GOAWAY. Who does not read is not waited for.
+    waitUntil(.milliseconds(NodeLimits.partingMilliseconds)) {
+      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
+        && (listeners.http?.connectionCount ?? 0) == 0
+    }
+  }
+
+  private static let parting = "draining: the node is shutting down"
+
+  /// What agents have sent and the loops have read is written before the store closes.
+  private func settleShards() {
+    var quiet = 0
+    waitUntil(.seconds(1)) {
+      // Mail may be between two loops while each of them is quiet: seen twice, it is over.
+      quiet =
+        shards.allSatisfy { shard in shard.loop.call { shard.isQuiet } ?? true } ? quiet + 1 : 0
+      return quiet == 2
+    }
+  }
+
+  /// Polls; false when the time is over first.
+  @discardableResult
+  private func waitUntil(_ limit: Interval, _ done: () -> Bool) -> Bool {
+    let end = Timestamp.now() + limit
+    while !done() {
+      if Timestamp.now() > end { return false }
+      pauseThread(.milliseconds(5))
+    }
+    return true
+  }
+}
+
+/// Does nothing for a while. Never on a loop.
+func pauseThread(_ interval: Interval) {
+  _ = Handoff<Bool>().take(timeout: interval)
+}
