@@ -1,4 +1,5 @@
 internal import Base
+internal import CSys
 internal import Loop
 internal import Report
 import Testing
@@ -69,6 +70,43 @@ import Testing
     }
     #expect(poll { log.withLock { $0.count } >= 4 })
     #expect(log.withLock { Array($0.prefix(4)) } == ["post", "end", "flush", "end"])
+  }
+
+  @Test("an end that comes together with the last bytes is noticed") func endWithBytes() throws {
+    final class Reader: ConnectionDriver, @unchecked Sendable {
+      let log: Handoff<String>
+      init(_ log: Handoff<String>) { self.log = log }
+      override func receiveOpened() { log.put("open") }
+      override func receiveBytes(_ bytes: UnsafeRawBufferPointer) {
+        log.put("\(bytes.count) bytes")
+      }
+      override func receiveClosed(_ reason: String) { log.put("closed") }
+    }
+    let loop = try EventLoop.start(index: 0)
+    defer { loop.stop() }
+    let log = Handoff<String>()
+    func next() -> String? {
+      guard case .element(let line) = log.take(timeout: .seconds(5)) else { return nil }
+      return line
+    }
+    let listener = try Listener(.tcp(host: "127.0.0.1", port: 0), loops: [loop]) { _, _ in
+      (Reader(log), nil)
+    }
+    var kind: Int32 = 0
+    let peer = sys_connect_tcp("127.0.0.1", UInt16(listener.port), 0, &kind)
+    #expect(next() == "open")
+    // While the loop stands still both arrive: one edge tells of both.
+    let go = Handoff<Void>()
+    loop.post {
+      log.put("still")
+      _ = go.take(timeout: .seconds(5))
+    }
+    #expect(next() == "still")
+    #expect(sys_send(peer, "abc", 3) == 3)
+    sys_close(peer)
+    go.put(())
+    #expect(next() == "3 bytes")
+    #expect(next() == "closed")
   }
 
   @Test("a stopped loop ends its thread and drops posts") func stop() throws {

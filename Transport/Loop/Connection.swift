@@ -15,6 +15,8 @@ public final class Connection: EventSource, @unchecked Sendable {
   private var isWritable: Bool
   private var readPaused = false
   private var readPending = false
+  /// An event told of the peer's end, or of an error: reading goes on until it is met.
+  private var endIsNear = false
   /// Set by a driver whose bytes held request headers: the read buffer is wiped after this read, so that
   /// no credential stays in it.
   public var readHeldSecrets = false
@@ -80,6 +82,8 @@ public final class Connection: EventSource, @unchecked Sendable {
 
   public override func receiveReady(_ mask: UInt32) {
     if state == .closed { return }
+    let ends = EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue
+    if mask & ends != 0 { endIsNear = true }
     if state == .connecting {
       guard mask & (EPOLLOUT.rawValue | EPOLLERR.rawValue | EPOLLHUP.rawValue) != 0 else { return }
       let result = sys_connect_result(descriptor)
@@ -99,9 +103,7 @@ public final class Connection: EventSource, @unchecked Sendable {
       isWritable = true
       markDirty()
     }
-    let readable =
-      EPOLLIN.rawValue | EPOLLRDHUP.rawValue | EPOLLHUP.rawValue | EPOLLERR.rawValue
-    if mask & readable != 0 { readSome() }
+    if mask & (EPOLLIN.rawValue | ends) != 0 { readSome() }
   }
 
   public override func readOn() {
@@ -162,8 +164,9 @@ public final class Connection: EventSource, @unchecked Sendable {
           readPending = true
           return
         }
-        // A short plain read has emptied the socket; the next bytes make a new edge.
-        if wire == nil, n < room.count { break }
+        // A short plain read has emptied the socket; the next bytes make a new edge. An end that came
+        // with these makes none.
+        if wire == nil, n < room.count, !endIsNear { break }
         budget &-= 1
       } else if n == Wire.later {
         break
