@@ -43,9 +43,5 @@ public enum StandardStream: Int32, Sendable {
 /// where threads mask its signal, as RocksDB's do, it never ends, so nothing starts the node again.
 public func leaveCrashesToTheKernel() { sys_plain_crashes() }
 
-/// From now on freed memory is overwritten: a credential that was used is in no core dump later. Costs
-/// about 2 % of the CPU of a delivery.
-public func wipeFreedMemory() { sys_wipe_freed_memory() }
-
 /// Ends the process.
 public func endProcess(_ code: Int32) -> Never { sys_exit(code) }

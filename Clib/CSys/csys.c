@@ -87,6 +87,4 @@ void sys_plain_crashes(void) {
   for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++) signal(crashes[i], SIG_DFL);
 }
 
-void sys_wipe_freed_memory(void) { mallopt(M_PERTURB, 0xA5); }
-
 void sys_exit(int code) { exit(code); }

@@ -8,7 +8,7 @@ import Http
 /// `dataplane.proto.v1.DataPlaneService/OpenChannel`: one stream per agent. The first message tells the
 /// wire family: Skytale, or SLIM A or B.
 final class DataPlaneSession: Session, GrpcHandler {
-  private enum Wire { case unknown, skytale, slim(SlimStream) }
+  private enum Wire { case unknown, skytale }
   private var wire = Wire.unknown
   /// The bytes of the last `StringName` seen, and its channel: agents mostly stay on one.
   private var lastName: [UInt8] = []
@@ -17,8 +17,8 @@ final class DataPlaneSession: Session, GrpcHandler {
   // MARK: from the agent
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
-    if case .slim(let stream) = wire {
-      unsafe stream.receive(bytes)
+    if let slim {
+      unsafe slim.receive(bytes)
       return
     }
     let view: SlimView
@@ -67,7 +67,7 @@ final class DataPlaneSession: Session, GrpcHandler {
       family = .slimB
     }
     let stream = SlimStream(self, family)
-    wire = .slim(stream)
+    slim = stream
     unsafe stream.receive(bytes)
     return false
   }
@@ -124,7 +124,7 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   func receiveClosed(on call: GrpcCall) {
-    if case .slim(let stream) = wire {
+    if let stream = slim {
       stream.receiveClosed()
       shard.slim.closed(stream)
     }
@@ -132,22 +132,14 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   func receiveDrained(_ bytes: Int, on call: GrpcCall) {
-    if case .slim(let stream) = wire { stream.noteQueue() }
+    if let stream = slim { stream.noteQueue() }
     settle(bytes)
   }
 
   // MARK: to the agent
 
-  override func slimUses(_ channel: ChannelID) -> Bool {
-    if case .slim(let stream) = wire { stream.uses(channel) } else { false }
-  }
-
-  override func forward(_ message: SlimMessage) {
-    if case .slim(let stream) = wire { stream.forward(message) }
-  }
-
   override func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
-    if case .slim(let stream) = wire {
+    if let stream = slim {
       stream.deliver(channel, delivery)
     } else {
       call.send(delivery.frame)
@@ -155,14 +147,14 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   override func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {
-    if case .slim(let stream) = wire, fault == nil { stream.cursorBegins(channel) }
+    if let stream = slim, fault == nil { stream.cursorBegins(channel) }
   }
 
   /// Commits are answered with GROUP_ACK or GROUP_NACK, as SLIM names it; the Skytale SDK ignores both.
   override func answer(
     _ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome
   ) {
-    if case .slim(let stream) = wire {
+    if let stream = slim {
       stream.receiveWritten(outcome)
       return
     }

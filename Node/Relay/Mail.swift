@@ -20,7 +20,6 @@ enum Mail: Sendable {
   case pause(SessionID, by: Int)
   case resume(SessionID, by: Int)
   // SLIM, between all loops.
-  case slimPublish(SlimMessage)
   /// To the shard that owns a channel: replay it to a session, if there is something.
   case slimReplay(SessionID, Principal, ChannelRef)
   /// So many bytes of SLIM mail are dealt with.

@@ -7,10 +7,13 @@ import Http
 /// every wire needs: identity, credit owed to the shards that send to it, and the reasons it is paused.
 class Session {
   let id: SessionID
-  unowned let shard: Shard
+  /// Shards live as long as their node, and that as long as any stream.
+  @safe unowned(unsafe) let shard: Shard
   let principal: Principal
   let kind: SessionKind
   let call: GrpcCall
+  /// Of a SLIM app: what speaks its wire.
+  final var slim: SlimStream?
   /// Cost of what each shard has sent and this stream has not yet put on the socket.
   private var owed: [Int]
   /// Shards that have heard of this session and must hear of its end.
@@ -38,10 +41,6 @@ class Session {
   func answer(_ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome) {}
   func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {}
   func readEnded(_ channel: ChannelRef) {}
-  /// Does a SLIM app use that channel by a grant on this stream?
-  func slimUses(_ channel: ChannelID) -> Bool { false }
-  /// A SLIM message for this session's app.
-  func forward(_ message: SlimMessage) {}
 
   /// Ends the stream with a fault. The transport then reports the close.
   func end(_ fault: Fault) {

@@ -11,11 +11,14 @@ import Token
 final class Shard: @unchecked Sendable {
   let index: Int
   let loop: EventLoop
-  unowned let node: NodeHost
+  /// The node holds its shards and stops their loops before it goes.
+  @safe unowned(unsafe) let node: NodeHost
   var engine: NodeEngine
   var sessions: SessionTable
   var counts: ShardCounters
   private var outbox: [[Mail]]
+  /// SLIM publishes for each loop: many, and handed over by themselves.
+  private var slimOutbox: [[SlimMessage]]
   private var effects: [Effect] = []
   /// Writes of this shard: after a failed one those behind it are not tried.
   private let chain = WriteChain()
@@ -52,11 +55,15 @@ final class Shard: @unchecked Sendable {
     sessions = SessionTable(loop: index)
     counts = ShardCounters()
     outbox = Array(repeating: [], count: node.shardCount)
+    slimOutbox = Array(repeating: [], count: node.shardCount)
     slim = SlimHub(shard: self, loops: node.shardCount)
   }
 
   /// Puts mail for another loop with what leaves at the end of the turn.
   @inline(__always) func post(_ mail: Mail, to shard: Int) { outbox[shard].append(mail) }
+  @inline(__always) func post(_ message: SlimMessage, to shard: Int) {
+    slimOutbox[shard].append(message)
+  }
 
   @inline(__always) func owner(of channel: ChannelID) -> Int { Int(channel.slot) % node.shardCount }
 
@@ -158,17 +165,13 @@ final class Shard: @unchecked Sendable {
 
   // MARK: mail
 
-  func receive(_ mail: [Mail], from sender: Int) {
-    var slimBytes = 0
-    for item in mail {
-      if case .slimPublish(let message) = item {
-        slimBytes &+= message.frame.count
-        slim.receive(message)
-      } else {
-        receive(item, from: sender)
-      }
+  func receive(_ mail: [Mail], _ messages: [SlimMessage], from sender: Int) {
+    if !messages.isEmpty {
+      // Before the mail: a session's own cursor begins with mail, and what came earlier came this way.
+      let bytes = slim.receive(messages)
+      post(.slimTaken(bytes: bytes), to: sender)
     }
-    if slimBytes > 0 { post(.slimTaken(bytes: slimBytes), to: sender) }
+    for item in mail { receive(item, from: sender) }
     runEffects()
   }
 
@@ -201,7 +204,6 @@ final class Shard: @unchecked Sendable {
       sessions.find(session)?.pause(by: by)
     case .resume(let session, let by):
       sessions.find(session)?.resume(by: by)
-    case .slimPublish(let message): slim.receive(message)
     case .slimReplay(let session, let principal, let channel):
       slim.receiveReplay(session, principal, channel)
     case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)
@@ -228,12 +230,15 @@ final class Shard: @unchecked Sendable {
     slim.endTurn()
     engine.endTurn(at: loop.now)
     runEffects()
-    for to in outbox.indices where !outbox[to].isEmpty {
+    for to in outbox.indices where !outbox[to].isEmpty || !slimOutbox[to].isEmpty {
       let mail = outbox[to]
+      let messages = slimOutbox[to]
       outbox[to] = []
+      slimOutbox[to] = []
+      if !messages.isEmpty { slimOutbox[to].reserveCapacity(min(messages.count, 256)) }
       let other = node.shards[to]
       let sender = index
-      other.loop.post { other.receive(mail, from: sender) }
+      other.loop.post { other.receive(mail, messages, from: sender) }
     }
   }
 

@@ -10,25 +10,36 @@ import Store
 
 /// A SLIM publish on its way, as every receiver gets it but for its header MAC. One buffer, shared by all
 /// queues of all loops.
-struct SlimMessage: Sendable {
+final class SlimMessage: Sendable {
   let family: Family
-  let destination: SlimName
   /// 1: to one subscriber.
   let isAnycast: Bool
+  /// The sender uses this header again and again: its MACs are worth remembering.
+  let repeats: Bool
+  let destination: SlimName
   /// gRPC prefix and message; family B: with a hole for the MAC.
   let frame: Bytes
   /// What a receiver's MAC is made of; nil in family A.
   let hop: SlimHop?
-  /// The sender uses this header again and again: its MACs are worth remembering.
-  let repeats: Bool
   /// Of an archived channel: where it stands in it.
-  var place: Place?
+  let channel: ChannelRef?
+  let sequence: UInt64
   /// Who sent it, when that is not known where it is routed.
-  var sender: SessionID?
+  let sender: SessionID?
 
-  struct Place {
-    let channel: ChannelRef
-    let sequence: UInt64
+  init(
+    _ family: Family, _ destination: SlimName, isAnycast: Bool, _ frame: Bytes, _ hop: SlimHop?,
+    repeats: Bool, channel: ChannelRef? = nil, sequence: UInt64 = 0, sender: SessionID? = nil
+  ) {
+    self.family = family
+    self.destination = destination
+    self.isAnycast = isAnycast
+    self.frame = frame
+    self.hop = hop
+    self.repeats = repeats
+    self.channel = channel
+    self.sequence = sequence
+    self.sender = sender
   }
 }
 
@@ -41,7 +52,8 @@ final class SlimHop: Sendable {
 /// One loop's part of SLIM: routes publishes to sessions here and to the loops that have others, and
 /// acknowledges subscriptions when every loop knows of them.
 final class SlimHub {
-  private unowned let shard: Shard
+  /// The shard holds its hub.
+  @safe private unowned(unsafe) let shard: Shard
   private(set) var router: SlimRouter
   var counts = SlimCounters()
   /// Bytes sent to each loop and not dealt with there yet.
@@ -59,6 +71,7 @@ final class SlimHub {
   /// Archived channels of this shard that are published to: this hub follows them and hands on what is written.
   private var attached: [ChannelID: Attached] = [:]
   private var sweepAt = Instant.zero
+  private var lastRoutes = RouteCache()
   /// Rises whenever a grant is made or taken back.
   private(set) var grantVersion: UInt64 = 1
   /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
@@ -165,11 +178,11 @@ final class SlimHub {
   }
 
   @inline(__always) private func hand(_ message: SlimMessage, to id: SessionID) {
-    shard.sessions.find(id)?.forward(message)
+    shard.sessions.find(id)?.slim?.forward(message)
   }
 
   private func send(_ message: SlimMessage, to loop: Int, _ sender: Session?) {
-    shard.post(.slimPublish(message), to: loop)
+    shard.post(message, to: loop)
     onTheWay[loop] &+= message.frame.count
     if let sender, onTheWay[loop] > Limits.slimMailBytes,
       !sender.isPaused(by: Session.mailPause)
@@ -220,7 +233,9 @@ final class SlimHub {
     guard !granted else { return }
     var ending: [Session] = []
     shard.sessions.forEach { session in
-      if session.principal.tenant == tenant, session.slimUses(channel) { ending.append(session) }
+      if session.principal.tenant == tenant, session.slim?.uses(channel) == true {
+        ending.append(session)
+      }
     }
     for session in ending { session.end(Fault(.revoked)) }
   }
@@ -252,9 +267,8 @@ final class SlimHub {
     guard let record else { return }
     known.last = record
     let message = SlimMessage(
-      family: channel.family, destination: known.name, isAnycast: record.fanout == 1,
-      frame: record.holed(delivery.frame), hop: record.hop, repeats: repeats,
-      place: SlimMessage.Place(channel: channel, sequence: delivery.sequence),
+      channel.family, known.name, isAnycast: record.fanout == 1, record.holed(delivery.frame),
+      record.hop, repeats: repeats, channel: channel, sequence: delivery.sequence,
       sender: delivery.publisher)
     publish(message, on: route, from: delivery.publisher, brake: nil)
   }
@@ -306,8 +320,18 @@ final class SlimHub {
 
   // MARK: mail
 
-  func receive(_ message: SlimMessage) {
-    guard let route = router.route(message.family, message.destination) else { return }
+  /// Messages from another loop. Returns their bytes.
+  func receive(_ messages: [SlimMessage]) -> Int {
+    var bytes = 0
+    for message in messages {
+      bytes &+= message.frame.count
+      receive(message)
+    }
+    return bytes
+  }
+
+  private func receive(_ message: SlimMessage) {
+    guard let route = lastRoutes.find(message, router) else { return }
     if message.isAnycast {
       if case .local(let id) = route.pick(from: nil, onlyLocal: true) { hand(message, to: id) }
     } else {
@@ -412,5 +436,23 @@ struct SlimCounters: Sendable {
     sum.lagging += b.lagging
     sum.overflows += b.overflows
     return sum
+  }
+}
+
+/// The routes that messages from other loops used last, by their name's hashes.
+private struct RouteCache {
+  private static let size = 256
+  private var routes = [SlimRoute?](repeating: nil, count: size)
+
+  @inline(__always)
+  mutating func find(_ message: SlimMessage, _ router: borrowing SlimRouter) -> SlimRoute? {
+    let name = message.destination
+    let at = Int(truncatingIfNeeded: (name.c2 ^ name.idLow) & UInt64(Self.size - 1))
+    if let known = routes[at], known.isCurrent, known.name == name, known.family == message.family {
+      return known
+    }
+    let found = router.route(message.family, name)
+    routes[at] = found
+    return found
   }
 }

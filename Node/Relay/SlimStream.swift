@@ -16,7 +16,8 @@ import Slim
 /// with it (`SLIM-DP-inter-node-hmac-v1`). An app mostly repeats its header, so the last one is kept
 /// with all that was found out about it.
 final class SlimStream {
-  unowned let session: Session
+  /// The session holds its stream.
+  @safe unowned(unsafe) let session: Session
   let family: Family
   private var rights: SlimRights
   private var link: Link?
@@ -117,8 +118,8 @@ final class SlimStream {
     metered.messages &+= 1
     metered.bytes &+= UInt64(bytes.count)
     let message = SlimMessage(
-      family: family, destination: destination, isAnycast: header.header.fanout == 1,
-      frame: frame, hop: header.hop, repeats: header.isRepeated)
+      family, destination, isAnycast: header.header.fanout == 1, frame, header.hop,
+      repeats: header.isRepeated)
     if unwritten > 0 || !held.isEmpty {
       hold(.direct(message))
       return
@@ -366,7 +367,7 @@ final class SlimStream {
   // MARK: to the app
 
   func forward(_ message: SlimMessage) {
-    if let place = message.place, !cursors.isEmpty, cursors[place.channel.id] != nil { return }
+    if !cursors.isEmpty, let channel = message.channel, cursors[channel.id] != nil { return }
     let size = message.frame.count
     if session.call.queuedBytes &+ size > hub.queueLimit {
       overflow(message)
@@ -400,12 +401,12 @@ final class SlimStream {
   /// The app does not keep up, and must delay nobody: what is archived it reads on from there, else it must go.
   private func overflow(_ message: SlimMessage) {
     guard session.call.isOpen, !session.call.isFinished else { return }
-    if let place = message.place, !message.isAnycast {
-      cursors[place.channel.id] = .zero
+    if let channel = message.channel, !message.isAnycast {
+      cursors[channel.id] = .zero
       hub.counts.lagging &+= 1
       session.shard.subscribe(
-        session, place.channel,
-        Subscription(start: .sequence(place.sequence), follow: true, limit: 0, token: 1))
+        session, channel,
+        Subscription(start: .sequence(message.sequence), follow: true, limit: 0, token: 1))
       return
     }
     hub.counts.overflows &+= 1

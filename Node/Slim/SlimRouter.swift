@@ -11,9 +11,9 @@ public final class SlimRoute {
   public internal(set) var remote: [UInt32]
   public internal(set) var remoteTotal: UInt32 = 0
   /// False: no longer in the table; look the name up again.
-  public internal(set) var isCurrent = true
-  let family: Family
-  let name: SlimName
+  public internal(set) final var isCurrent = true
+  public let family: Family
+  public let name: SlimName
   /// The last count the other loops were told.
   var told: UInt32 = 0
   var isChanged = false

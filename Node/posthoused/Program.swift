@@ -24,7 +24,6 @@ import Settings
 
   private static func serve(_ node: NodeSettings, _ settings: Settings) {
     let signals = Signals()
-    wipeFreedMemory()
     // A developer who wants backtraces says so.
     if ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil { leaveCrashesToTheKernel() }
     let coreDumpsAreClean = leaveMemoryOutOfCoreDumps()

@@ -271,17 +271,32 @@ private func sameBytes(
 ) -> Bool {
   precondition(start >= 0 && b.count <= a.count - start, "bytes to compare are missing")
   var at = 0
-  while b.count - at >= 32 {
-    let x = unsafe a.loadUnaligned(fromByteOffset: start &+ at, as: SIMD4<UInt64>.self)
-    let y = unsafe b.loadUnaligned(fromByteOffset: at, as: SIMD4<UInt64>.self)
-    if x != y { return false }
+  while b.count &- at >= 32 {
+    if unsafe differ32(a, start &+ at, b, at) != 0 { return false }
     at &+= 32
   }
+  if at == b.count { return true }
+  // The last 32 bytes, part of them for the second time.
+  if b.count >= 32 { return unsafe differ32(a, start &+ b.count &- 32, b, b.count &- 32) == 0 }
   while at < b.count {
     if unsafe a[start &+ at] != b[at] { return false }
     at &+= 1
   }
   return true
+}
+
+/// 0 when 32 bytes are the same.
+@inline(__always)
+private func differ32(
+  _ a: UnsafeRawBufferPointer, _ i: Int, _ b: UnsafeRawBufferPointer, _ j: Int
+) -> UInt64 {
+  let x = unsafe a.baseAddress.unsafelyUnwrapped + i
+  let y = unsafe b.baseAddress.unsafelyUnwrapped + j
+  @inline(__always) func word(_ at: Int) -> UInt64 {
+    unsafe x.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+      ^ y.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+  }
+  return word(0) | word(8) | word(16) | word(24)
 }
 
 extension WireReader {

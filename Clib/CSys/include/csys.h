@@ -39,7 +39,5 @@ int sys_dump_no_memory(void);
 /// A crash ends the process at once, as the kernel does it: the runtime's backtracer prints registers and
 /// what they point at, which may be a secret, and delays the restart.
 void sys_plain_crashes(void);
-/// From now on freed memory is overwritten (glibc's M_PERTURB): no credential outlives its use there.
-void sys_wipe_freed_memory(void);
 /// Ends the process after flushing stdio.
 void sys_exit(int code) __attribute__((noreturn));
