@@ -72,7 +72,7 @@ public struct Bytes: @unchecked Sendable {
 extension Bytes: Equatable {
   public static func == (a: Bytes, b: Bytes) -> Bool {
     unsafe a.count == b.count
-      && a.withUnsafeBytes { x in unsafe b.withUnsafeBytes { y in unsafe x.elementsEqual(y) } }
+      && a.withUnsafeBytes { x in unsafe b.withUnsafeBytes { y in unsafe sameBytes(x, y) } }
   }
 }
 
@@ -81,4 +81,46 @@ public struct HoleFilling: Sendable {
   public static let bytes = 32
   public var value: InlineArray<32, UInt8>
   @inlinable public init(_ value: InlineArray<32, UInt8>) { self.value = value }
+}
+
+/// Whether `count` bytes at `i` of `a` are those at `j` of `b`. There must be as many. Not for secrets: it stops at
+/// the first difference.
+@inlinable public func sameBytes(
+  _ a: UnsafeRawBufferPointer, at i: Int, _ b: UnsafeRawBufferPointer, at j: Int, count: Int
+) -> Bool {
+  precondition(
+    i >= 0 && j >= 0 && count >= 0 && count <= a.count - i && count <= b.count - j,
+    "bytes to compare are missing")
+  if count == 0 { return true }
+  let x = unsafe a.baseAddress.unsafelyUnwrapped + i
+  let y = unsafe b.baseAddress.unsafelyUnwrapped + j
+  @inline(__always) func differ(_ at: Int) -> UInt64 {
+    unsafe x.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+      ^ y.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+  }
+  var at = 0
+  while count &- at >= 32 {
+    if differ(at) | differ(at &+ 8) | differ(at &+ 16) | differ(at &+ 24) != 0 { return false }
+    at &+= 32
+  }
+  while count &- at >= 8 {
+    if differ(at) != 0 { return false }
+    at &+= 8
+  }
+  // The last eight bytes, some of them for the second time.
+  if at < count, count >= 8 { return differ(count &- 8) == 0 }
+  while at < count {
+    if unsafe x.load(fromByteOffset: at, as: UInt8.self)
+      != y.load(fromByteOffset: at, as: UInt8.self)
+    {
+      return false
+    }
+    at &+= 1
+  }
+  return true
+}
+
+/// Whether two runs of bytes are the same.
+@inlinable public func sameBytes(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Bool {
+  unsafe a.count == b.count && sameBytes(a, at: 0, b, at: 0, count: a.count)
 }

@@ -15,6 +15,8 @@ public enum Effect: Sendable {
   /// Answer a publish. Answers of one session may come in another order than its publishes: match
   /// them by token.
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
+  /// So many of a session's publishes with the token `counted` are written.
+  case written(SessionID, count: Int)
   /// A subscribe was refused (no right) or took effect.
   case subscribed(SessionID, ChannelRef, token: UInt64, Fault?)
   /// A reader without `follow` reached the head, or its limit.

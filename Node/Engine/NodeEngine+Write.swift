@@ -240,17 +240,33 @@ extension NodeEngine {
     dirty.append(c)
   }
 
+  private mutating func tell(_ run: (session: Session, count: Int)?) {
+    guard let run, !run.session.closed else { return }
+    effects.append(.written(run.session.id, count: run.count))
+  }
+
   /// Answers what a confirmed part holds, and what waited for it.
   private mutating func settle(_ part: Part) {
     let c = part.channel
+    var counting: (session: Session, count: Int)?
     for item in part.items {
       guard case .append(let sequence, _) = item.role else { continue }
       leave(item, c)
+      if item.publication.token == Publication.counted {
+        if let run = counting, run.session === item.session {
+          counting = (run.session, run.count + 1)
+        } else {
+          tell(counting)
+          counting = (item.session, 1)
+        }
+        continue
+      }
       if item.publication.producer != 0 {
         c.producers.settle(item.publication.producer, item.publication.producerSequence)
       }
       answer(item, c.ref, .accepted(sequence: sequence, duplicate: false))
     }
+    tell(counting)
     c.gate.settle(through: part.mark.last)
     guard !c.latecomers.isEmpty else { return }
     let late = c.latecomers

@@ -60,8 +60,10 @@ public struct Publication: Sendable {
   public var producer: UInt64
   public var producerSequence: UInt64
   public var durability: Durability
-  /// Comes back in the answer. 0: no answer wanted unless it is a commit.
+  /// Comes back in the answer. 0: no answer wanted unless it is a commit. `counted`: what is written of a stream is
+  /// told as a number.
   public var token: UInt64
+  public static let counted = UInt64.max
 
   public init(
     frame: Bytes, hasSuffix: Bool, type: UInt8, mls: MLSKind = .none, epoch: UInt64 = 0,

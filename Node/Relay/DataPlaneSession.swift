@@ -95,7 +95,9 @@ final class DataPlaneSession: Session, GrpcHandler {
   /// 0.5.2 agents send noise to hide when they talk: dropped, counted, never stored or metered.
   private func isCover(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) -> Bool {
     guard let range = view.payloadType, range.count == Self.coverType.count else { return false }
-    return unsafe UnsafeRawBufferPointer(rebasing: bytes[range]).elementsEqual(Self.coverType)
+    return unsafe Self.coverType.withUnsafeBytes {
+      unsafe sameBytes(bytes, at: range.lowerBound, $0, at: 0, count: range.count)
+    }
   }
   private static let coverType = Array("application/x-skytale-cover".utf8)
 
@@ -106,7 +108,7 @@ final class DataPlaneSession: Session, GrpcHandler {
       return nil
     }
     let raw = unsafe UnsafeRawBufferPointer(rebasing: bytes[range])
-    if let lastChannel, raw.count == lastName.count, unsafe raw.elementsEqual(lastName) {
+    if let lastChannel, unsafe lastName.withUnsafeBytes({ unsafe sameBytes(raw, $0) }) {
       return lastChannel
     }
     guard let name = unsafe view.destination.channelName(in: bytes) else {
@@ -155,7 +157,7 @@ final class DataPlaneSession: Session, GrpcHandler {
     _ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome
   ) {
     if let stream = slim {
-      stream.receiveWritten(outcome)
+      stream.receiveRefused()
       return
     }
     guard mls == .commit, call.isOpen, let name = ChannelName(channel.name) else { return }

@@ -14,6 +14,7 @@ enum Mail: Sendable {
   // To the shard that holds a session.
   case deliver(SessionID, ChannelRef, Delivery)
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
+  case written(SessionID, count: Int)
   case subscribed(SessionID, ChannelRef, token: UInt64, Fault?)
   case readEnded(SessionID, ChannelRef)
   case end(SessionID, Fault)

@@ -194,6 +194,8 @@ final class Shard: @unchecked Sendable {
       deliver(session, channel, delivery, from: sender)
     case .answer(let session, let channel, let token, let mls, let outcome):
       sessions.find(session)?.answer(channel, token: token, mls: mls, outcome)
+    case .written(let session, let count):
+      sessions.find(session)?.slim?.receiveWritten(count)
     case .subscribed(let session, let channel, let token, let fault):
       sessions.find(session)?.subscribed(channel, token: token, fault)
     case .readEnded(let session, let channel):
@@ -266,6 +268,13 @@ final class Shard: @unchecked Sendable {
         sessions.find(session)?.answer(channel, token: token, mls: mls, outcome)
       } else {
         outbox[session.loop].append(.answer(session, channel, token: token, mls: mls, outcome))
+      }
+    case .written(let session, let count):
+      counts.answersAccepted &+= count
+      if session.loop == index {
+        sessions.find(session)?.slim?.receiveWritten(count)
+      } else {
+        outbox[session.loop].append(.written(session, count: count))
       }
     case .subscribed(let session, let channel, let token, let fault):
       if session.loop == index {

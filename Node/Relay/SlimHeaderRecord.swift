@@ -61,8 +61,7 @@ final class SlimHeaderRecord: Sendable {
   private func equal(
     _ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer, _ range: Range<Int>
   ) -> Bool {
-    unsafe UnsafeRawBufferPointer(rebasing: a[range]).elementsEqual(
-      UnsafeRawBufferPointer(rebasing: b[range]))
+    unsafe sameBytes(a, at: range.lowerBound, b, at: range.lowerBound, count: range.count)
   }
 
   /// The frame with its hole: from the archive it comes without.

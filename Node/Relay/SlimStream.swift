@@ -104,7 +104,8 @@ final class SlimStream {
     if mac > 0 { frame.makeHole(at: mac) }
     if archives, let channel = channel(envelope, header, destination) {
       let publication = Publication(
-        frame: frame, hasSuffix: false, type: UInt8(clamping: envelope.messageType), token: 1)
+        frame: frame, hasSuffix: false, type: UInt8(clamping: envelope.messageType),
+        token: Publication.counted)
       if held.isEmpty {
         unwritten += 1
         session.shard.publish(session, channel, publication)
@@ -162,10 +163,15 @@ final class SlimStream {
     if heldBytes > Limits.slimHeldBytes { session.pause(by: Session.holdPause) }
   }
 
-  /// An archived publish is written, or refused for good.
-  func receiveWritten(_ outcome: PublishOutcome) {
-    unwritten -= 1
-    if case .refused = outcome { hub.counts.refused &+= 1 }
+  /// An archived publish is refused for good.
+  func receiveRefused() {
+    hub.counts.refused &+= 1
+    receiveWritten(1)
+  }
+
+  /// Archived publishes are written.
+  func receiveWritten(_ count: Int) {
+    unwritten -= count
     if !held.isEmpty { releaseHeld() }
   }
 

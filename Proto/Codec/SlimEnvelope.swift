@@ -128,7 +128,7 @@ public struct SlimEnvelope: Sendable {
   ) throws(WireError) {
     guard headerRecord.isEmpty else { throw .malformed }
     if unsafe !known.isEmpty, r.end - start >= known.count,
-      unsafe sameBytes(bytes, start, known)
+      unsafe sameBytes(bytes, at: start, known, at: 0, count: known.count)
     {
       headerIsKnown = true
       r.skip(to: start + known.count)
@@ -263,40 +263,6 @@ public struct SlimLink: Sendable {
     }
     r.leave(outer)
   }
-}
-
-/// The bytes of `a` from `start` begin with `b`. There must be as many.
-private func sameBytes(
-  _ a: UnsafeRawBufferPointer, _ start: Int, _ b: UnsafeRawBufferPointer
-) -> Bool {
-  precondition(start >= 0 && b.count <= a.count - start, "bytes to compare are missing")
-  var at = 0
-  while b.count &- at >= 32 {
-    if unsafe differ32(a, start &+ at, b, at) != 0 { return false }
-    at &+= 32
-  }
-  if at == b.count { return true }
-  // The last 32 bytes, part of them for the second time.
-  if b.count >= 32 { return unsafe differ32(a, start &+ b.count &- 32, b, b.count &- 32) == 0 }
-  while at < b.count {
-    if unsafe a[start &+ at] != b[at] { return false }
-    at &+= 1
-  }
-  return true
-}
-
-/// 0 when 32 bytes are the same.
-@inline(__always)
-private func differ32(
-  _ a: UnsafeRawBufferPointer, _ i: Int, _ b: UnsafeRawBufferPointer, _ j: Int
-) -> UInt64 {
-  let x = unsafe a.baseAddress.unsafelyUnwrapped + i
-  let y = unsafe b.baseAddress.unsafelyUnwrapped + j
-  @inline(__always) func word(_ at: Int) -> UInt64 {
-    unsafe x.loadUnaligned(fromByteOffset: at, as: UInt64.self)
-      ^ y.loadUnaligned(fromByteOffset: at, as: UInt64.self)
-  }
-  return word(0) | word(8) | word(16) | word(24)
 }
 
 extension WireReader {

@@ -158,6 +158,7 @@ final class SimNode {
       world.note(2, token)
       answered(ref, token, outcome)
       if let s = streams[id] { reply(s, .answer(ref, token: token, outcome)) }
+    case .written: break
     case .subscribed(let id, let ref, _, let fault):
       world.note(3, id.value)
       if let s = streams[id] {
