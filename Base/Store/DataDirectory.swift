@@ -41,9 +41,29 @@ final class DataDirectory: @unchecked Sendable {
       throw Fault(
         .conflict, "\(path) is in use by another process\(holder); a data directory has one node")
     }
-    let pid = Array("\(getpid())\n".utf8)
+    run = String(UInt64.random(in: 0...UInt64.max), radix: 16)
+    note("")
+  }
+
+  /// Tells this opening of the directory from every other.
+  private let run: String
+
+  /// What the lock file says: `PID RUN`, and ` serving` once that is so.
+  private func note(_ more: String) {
+    let text = Array("\(getpid()) \(run)\(more)\n".utf8)
     _ = ftruncate(lock, 0)
-    _ = pid.withUnsafeBytes { pwrite(lock, $0.baseAddress, $0.count, 0) }
+    _ = text.withUnsafeBytes { pwrite(lock, $0.baseAddress, $0.count, 0) }
+  }
+
+  /// For who had the directory before and waits for the next.
+  func noteServing() { note(" serving") }
+
+  /// Who has the directory now, if it is not this one: nil, or whether it serves yet. After `release`.
+  func successorServes() -> Bool? {
+    guard let bytes = try? readWhole(path + "/LOCK", limit: 256) else { return nil }
+    let words = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+    guard words.count >= 2, words[1] != run else { return nil }
+    return words.count > 2
   }
 
   deinit { release() }

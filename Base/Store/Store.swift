@@ -104,6 +104,12 @@ public final class Store: Sendable {
     directory.release()
   }
 
+  /// Says so in the lock file, for a node that hands over.
+  public func noteServing() { directory.noteServing() }
+
+  /// After `close`: whether another process has opened the directory since (nil: none) and serves.
+  public func successorServes() -> Bool? { directory.successorServes() }
+
   deinit {
     // An owner that forgot to close: stop the threads, leave the rest to the next open's recovery.
     if !closed.withLock({ $0 }) {

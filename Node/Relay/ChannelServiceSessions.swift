@@ -127,7 +127,7 @@ final class PublishSession: Session, GrpcHandler {
   }
 
   /// What was taken is answered; the rest has no answer and is published again by who wants it there.
-  override func retire() {
+  override func retire(finally: Bool) {
     isRetiring = true
     finishIfDone()
   }
@@ -207,8 +207,8 @@ final class ReadSession: Session, GrpcHandler {
   var owesAnswer: Bool { started && !follows }
 
   /// A read with an end comes to it: OK before that would say that this was all.
-  override func retire() {
-    if follows || !started { super.retire() }
+  override func retire(finally: Bool) {
+    if follows || !started { super.retire(finally: finally) }
   }
 
   override func readEnded(_ channel: ChannelRef) {

@@ -138,6 +138,13 @@ final class DataPlaneSession: Session, GrpcHandler {
     settle(bytes)
   }
 
+  /// SLIM apps raise an error when they publish while they have no connection.
+  var isLasting: Bool { slim != nil }
+
+  override func retire(finally: Bool) {
+    if finally || !isLasting { super.retire(finally: finally) }
+  }
+
   // MARK: to the agent
 
   override func deliver(_ channel: ChannelRef, _ delivery: Delivery) {

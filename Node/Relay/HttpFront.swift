@@ -44,6 +44,7 @@ final class HttpFront: HttpHandler, @unchecked Sendable {
     }
     let node = node
     node.gatherFacts { facts in
+      if node.shards[0].isSealed { return self.refuse(responder, Fault(.draining)) }
       node.lastFacts.value = facts
       responder.respond(
         HttpResponse(

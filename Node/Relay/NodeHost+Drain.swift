@@ -5,6 +5,7 @@ import Loop
 import Messages
 import Report
 import Settings
+import Store
 import Synchronization
 
 /// How a node ends.
@@ -59,10 +60,20 @@ extension NodeHost {
     health.setAll(.notServing)
     log.info("draining", ["why": .of(order.why)])
     switch order.reason {
-    case .ending: endServing(order)
-    case .moving, .successor: moveAway(order)
+    case .ending:
+      endServing(order)
+      settleShards()
+      stopLoops()
+      closeStore()
+    case .moving, .successor:
+      moveAway(order)
+      for shard in shards { _ = shard.loop.call { shard.seal() } }
+      settleShards()
+      closeStore()
+      waitForSuccessor(order)
+      part()
+      stopLoops()
     }
-    settleShards()
     finishDrain()
   }
 
@@ -82,20 +93,43 @@ extension NodeHost {
     }
   }
 
-  /// Agents' streams end at once and in good order; what else is under way gets its time.
+  /// Agents' streams end at once and in good order, but for those of SLIM apps: they go on until the other
+  /// node accepts. What else is under way gets its time.
   private func moveAway(_ order: DrainOrder) {
     let servers = servers
     if order.reason == .successor { listeners.adminListener?.leavePath() }
     listeners.http?.drain()
-    for server in servers { server.drain() }
-    eachShard { $0.retireSessions() }
+    for server in servers { server.drain(sparingLasting: true) }
+    eachShard { $0.retireSessions(finally: false) }
     waitUntil(order.grace) { servers.allSatisfy { $0.callsUnderWay() == 0 } }
     // What is left has no end of its own: watches, reflection, and calls whose time is over.
-    for server in servers { server.closeAll(.unavailable, NodeHost.parting) }
+    for server in servers {
+      server.closeAll(.unavailable, NodeHost.parting, sparingLasting: true)
+    }
     // Trailers leave, and idle connections after their GOAWAY. Who does not read is not waited for.
     waitUntil(.milliseconds(NodeLimits.partingMilliseconds)) {
-      servers.allSatisfy { $0.sessionCount.load(ordering: .relaxed) == 0 }
+      servers.allSatisfy { $0.openConnections(butLasting: true) == 0 }
         && (listeners.http?.connectionCount ?? 0) == 0
+    }
+  }
+
+  /// The directory is free. Whoever is in line takes it within milliseconds; when nobody is, nobody is
+  /// waited for.
+  private func waitForSuccessor(_ order: DrainOrder) {
+    let line =
+      order.reason == .successor
+      ? NodeLimits.successorMilliseconds : NodeLimits.lineMilliseconds
+    waitUntil(.milliseconds(line)) { store.successorServes() != nil }
+    guard store.successorServes() != nil else { return }
+    waitUntil(.milliseconds(NodeLimits.successorMilliseconds)) { store.successorServes() == true }
+  }
+
+  /// SLIM apps connect to the other node as soon as their streams end.
+  private func part() {
+    eachShard { $0.retireSessions(finally: true) }
+    for server in servers { server.drain() }
+    waitUntil(.milliseconds(NodeLimits.partingMilliseconds)) {
+      servers.allSatisfy { $0.openConnections(butLasting: false) == 0 }
     }
   }
 

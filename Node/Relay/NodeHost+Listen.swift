@@ -7,6 +7,7 @@ import Loop
 import Messages
 import Report
 import Settings
+import Store
 import Tls
 
 /// Everything a node listens with.
@@ -31,6 +32,7 @@ extension NodeHost {
     } catch {
       throw Fault(.unavailable, "\(error)")
     }
+    if serving == .all { store.noteServing() }
     readiness.setServing()
   }
 

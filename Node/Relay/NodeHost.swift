@@ -120,6 +120,7 @@ public final class NodeHost: @unchecked Sendable {
   // MARK: once a second
 
   private func everySecond() {
+    if shards[0].isSealed { return }
     authority.tick()
     watchDisk()
     loops[0].schedule(after: .seconds(1)) { [self] in everySecond() }
@@ -185,15 +186,22 @@ public final class NodeHost: @unchecked Sendable {
 
   // MARK: the end
 
-  /// The last steps of a drain: nothing is served any more.
-  func finishDrain() {
-    for loop in loops { loop.stop() }
-    for loop in loops { loop.join() }
+  /// Nothing is written after this; what loops still ask of the store is refused or never answered.
+  func closeStore() {
     do {
       try store.close()
     } catch {
       log.error("closing the store", ["why": .of(error)])
     }
+  }
+
+  /// The last steps of a drain: nothing is served any more.
+  func stopLoops() {
+    for loop in loops { loop.stop() }
+    for loop in loops { loop.join() }
+  }
+
+  func finishDrain() {
     audit.stop()
     // The servers' methods hold the node.
     listeners = Listeners()

@@ -47,8 +47,9 @@ class Session {
     if call.isOpen { call.finish(fault.code.grpc, "\(fault.code.rawValue): \(fault)") }
   }
 
-  /// Another node goes on: the stream ends with OK once what is queued has left.
-  func retire() { call.finish(.ok) }
+  /// Another node goes on: the stream ends with OK once what is queued has left. `finally`: that node
+  /// serves already; before, streams stay that can do without the store.
+  func retire(finally: Bool) { call.finish(.ok) }
 
   // MARK: credit
 

@@ -445,7 +445,12 @@ final class Shard: @unchecked Sendable {
 
   // MARK: the end
 
-  func retireSessions() { sessions.forEach { $0.retire() } }
+  /// The store is about to close, or closed: SLIM is relayed without it until the successor serves.
+  private(set) var isSealed = false
+
+  func seal() { isSealed = true }
+
+  func retireSessions(finally: Bool) { sessions.forEach { $0.retire(finally: finally) } }
 
   /// Nothing read from agents waits here to be written.
   var isQuiet: Bool {
@@ -490,6 +495,7 @@ final class Shard: @unchecked Sendable {
         "damaged state row", ["channel": .of(channel.name), "kind": .of(UnicodeScalar(kind))])
     case .retained: break
     case .writeFailed(let fault, let messages):
+      if isSealed { break }
       node.log.error(
         "write failed", ["why": .of(fault), "messages": .of(messages)])
     case .slowSubscriber: counts.slowSubscribers &+= 1
@@ -560,6 +566,10 @@ enum NodeLimits {
   /// Milliseconds that ended streams and idle connections get to go when another node takes over; beyond,
   /// they are cut.
   static let partingMilliseconds: Int64 = 500
+  /// How long a node that drains looks for one in line that takes its directory.
+  static let lineMilliseconds: Int64 = 150
+  /// How long it waits for one that has the sockets or the directory to serve; beyond, it ends all the same.
+  static let successorMilliseconds: Int64 = 10_000
   /// What the running node has to answer a successor; beyond, the takeover fails.
   static let takeoverAnswer = Interval.seconds(5)
   /// Pause after each message of a stream whose tenant is over quota.

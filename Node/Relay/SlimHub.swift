@@ -112,7 +112,9 @@ final class SlimHub {
     let fault = router.receiveSubscribe(session.id, stream.family, name, id: id)
     acknowledge(session.id, id: id, fault)
     let settings = shard.node.settings
-    guard fault == nil, settings.slimArchive, settings.slimReplay > 0 else { return }
+    guard fault == nil, settings.slimArchive, settings.slimReplay > 0, !shard.isSealed else {
+      return
+    }
     let channel = SlimChannel.ref(stream.family, name)
     let owner = shard.owner(of: channel.id)
     session.knownTo(owner)

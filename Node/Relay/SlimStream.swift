@@ -134,7 +134,9 @@ final class SlimStream {
 
   // MARK: the archive's way
 
-  private var archives: Bool { session.shard.node.settings.slimArchive }
+  private var archives: Bool {
+    session.shard.node.settings.slimArchive && !session.shard.isSealed
+  }
 
   /// The archived channel a publish goes to; nil: it is relayed at once. Kept are the messages of groups; what
   /// changes a group (GROUP_ADD, GROUP_UPDATE, ...) goes the same way, since it must not change places with them.
@@ -364,7 +366,9 @@ final class SlimStream {
     session.call.send(
       SlimAnswer.linkReply(
         linkID: id, version: SlimStream.version, publicKey: ours,
-        nodeID: session.shard.node.settings.nodeName, connectionType: 0))
+        nodeID: session.shard.node.settings.nodeName,
+        // An app of family B connects anew only if the link is what it said it is: its edge.
+        connectionType: family == .slimB ? envelope.link.connectionType : nil))
   }
 
   /// The SLIM core version we present: apps want one they can parse.

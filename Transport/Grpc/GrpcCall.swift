@@ -14,10 +14,13 @@ public protocol GrpcHandler: AnyObject {
   func receiveDrained(_ bytes: Int, on call: GrpcCall)
   /// The client waits for an answer that will come: a server that ends for another gives it time.
   var owesAnswer: Bool { get }
+  /// The stream goes on through a drain that spares such calls, until a second one ends it.
+  var isLasting: Bool { get }
 }
 
 extension GrpcHandler {
   public var owesAnswer: Bool { false }
+  public var isLasting: Bool { false }
   public func receiveDrained(_ bytes: Int, on call: GrpcCall) {}
 }
 
@@ -183,6 +186,7 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
     finish(status, message, metadata: metadata)
   }
 
+  var isLasting: Bool { !isFinished && handler?.isLasting == true }
   var owesAnswer: Bool { !isFinished && handler?.owesAnswer == true }
 
   /// Says that nothing of this call was looked at: clients that can make it again elsewhere, by themselves

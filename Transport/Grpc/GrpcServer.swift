@@ -144,13 +144,16 @@ public final class GrpcServer: @unchecked Sendable {
     for listener in listeners.withLock({ $0 }) { listener.close() }
   }
 
-  /// GOAWAY to every client; open calls go on, connections close with their last call.
-  public func drain() {
+  /// GOAWAY to every client; open calls go on, connections close with their last call. `sparingLasting`:
+  /// but not to those with a lasting call.
+  public func drain(sparingLasting: Bool = false) {
     closeListeners()
     for (loop, shard) in zip(loops, shards) {
       loop.post {
         shard.isDraining = true
-        for session in shard.sessions.values { session.drain() }
+        for session in shard.sessions.values where !(sparingLasting && session.isLasting) {
+          session.drain()
+        }
       }
     }
   }
@@ -164,17 +167,28 @@ public final class GrpcServer: @unchecked Sendable {
     return sum
   }
 
-  /// Ends every call with `status` and closes every connection once that has left.
-  public func closeAll(_ status: GrpcStatus, _ message: String = "") {
+  /// Connections that are open; `butLasting`: without those that have a lasting call. Not from a loop.
+  public func openConnections(butLasting: Bool) -> Int {
+    if !butLasting { return sessionCount.load(ordering: .relaxed) }
+    var sum = 0
+    for (loop, shard) in zip(loops, shards) {
+      sum += loop.call { shard.sessions.values.reduce(0) { $0 + ($1.isLasting ? 0 : 1) } } ?? 0
+    }
+    return sum
+  }
+
+  /// Ends every call with `status` and closes every connection once that has left. `sparingLasting`: but
+  /// not those with a lasting call.
+  public func closeAll(_ status: GrpcStatus, _ message: String = "", sparingLasting: Bool = false) {
     closeListeners()
     for (loop, shard) in zip(loops, shards) {
       loop.post {
-        for session in shard.sessions.values {
+        for session in shard.sessions.values where !(sparingLasting && session.isLasting) {
           session.forEachStream { ($0 as? GrpcCall)?.finish(status, message, discarding: true) }
           session.drain()
         }
         loop.schedule(after: .seconds(1)) {
-          for session in Array(shard.sessions.values) {
+          for session in Array(shard.sessions.values) where !(sparingLasting && session.isLasting) {
             unsafe session.connection.close("server closed")
           }
         }
@@ -206,6 +220,15 @@ final class GrpcShard: Http2Owner, @unchecked Sendable {
 
   override func receiveClosed(_ session: Http2Session, reason: String) {
     if sessions.removeValue(forKey: ObjectIdentifier(session)) != nil { server?.receiveClosed() }
+  }
+}
+
+extension Http2Session {
+  /// Has a call that a drain may spare.
+  fileprivate var isLasting: Bool {
+    var found = false
+    forEachStream { if ($0 as? GrpcCall)?.isLasting == true { found = true } }
+    return found
   }
 }
 
