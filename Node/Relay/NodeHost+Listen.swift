@@ -25,6 +25,8 @@ extension NodeHost {
   func listen(_ serving: Serving) throws(Fault) {
     do {
       try listenAdmin()
+      // Before the first connection is taken: one that waited in the backlog is answered at once.
+      readiness.setServing()
       if serving == .all {
         try listenAgents()
         try listenHttp()
@@ -33,7 +35,6 @@ extension NodeHost {
       throw Fault(.unavailable, "\(error)")
     }
     if serving == .all { store.noteServing() }
-    readiness.setServing()
   }
 
   private func listenAdmin() throws {

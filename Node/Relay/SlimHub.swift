@@ -10,7 +10,7 @@ import Store
 
 /// A SLIM publish on its way, as every receiver gets it but for its header MAC. One buffer, shared by all
 /// queues of all loops.
-final class SlimMessage: Sendable {
+struct SlimMessage: Sendable {
   let family: Family
   /// 1: to one subscriber.
   let isAnycast: Bool
@@ -179,7 +179,7 @@ final class SlimHub {
     }
   }
 
-  @inline(__always) private func hand(_ message: SlimMessage, to id: SessionID) {
+  @inline(__always) private func hand(_ message: borrowing SlimMessage, to id: SessionID) {
     shard.sessions.find(id)?.slim?.forward(message)
   }
 
@@ -325,14 +325,14 @@ final class SlimHub {
   /// Messages from another loop. Returns their bytes.
   func receive(_ messages: [SlimMessage]) -> Int {
     var bytes = 0
-    for message in messages {
-      bytes &+= message.frame.count
-      receive(message)
+    for index in messages.indices {
+      bytes &+= messages[index].frame.count
+      receive(messages[index])
     }
     return bytes
   }
 
-  private func receive(_ message: SlimMessage) {
+  @inline(__always) private func receive(_ message: borrowing SlimMessage) {
     guard let route = lastRoutes.find(message, router) else { return }
     if message.isAnycast {
       if case .local(let id) = route.pick(from: nil, onlyLocal: true) { hand(message, to: id) }
@@ -447,7 +447,8 @@ private struct RouteCache {
   private var routes = [SlimRoute?](repeating: nil, count: size)
 
   @inline(__always)
-  mutating func find(_ message: SlimMessage, _ router: borrowing SlimRouter) -> SlimRoute? {
+  mutating func find(_ message: borrowing SlimMessage, _ router: borrowing SlimRouter) -> SlimRoute?
+  {
     let name = message.destination
     let at = Int(truncatingIfNeeded: (name.c2 ^ name.idLow) & UInt64(Self.size - 1))
     if let known = routes[at], known.isCurrent, known.name == name, known.family == message.family {

@@ -68,11 +68,8 @@ final class SlimStream {
   func receive(_ bytes: UnsafeRawBufferPointer) {
     let envelope: SlimEnvelope
     do throws(WireError) {
-      if let last {
-        envelope = try unsafe SlimEnvelope(bytes, family: family, knownHeader: last.record)
-      } else {
-        envelope = try unsafe SlimEnvelope(bytes, family: family, knownHeader: SlimStream.nothing)
-      }
+      envelope = try unsafe SlimEnvelope(
+        bytes, family: family, knownHeader: last?.record ?? SlimStream.nothing)
     } catch {
       session.end(
         Fault(.badRequest, "not a message of SLIM family \(family == .slimA ? "A" : "B"): \(error)")
@@ -376,7 +373,7 @@ final class SlimStream {
 
   // MARK: to the app
 
-  func forward(_ message: SlimMessage) {
+  func forward(_ message: borrowing SlimMessage) {
     if !cursors.isEmpty, let channel = message.channel, cursors[channel.id] != nil { return }
     let size = message.frame.count
     if session.call.queuedBytes &+ size > hub.queueLimit {
@@ -409,7 +406,7 @@ final class SlimStream {
   }
 
   /// The app does not keep up, and must delay nobody: what is archived it reads on from there, else it must go.
-  private func overflow(_ message: SlimMessage) {
+  private func overflow(_ message: borrowing SlimMessage) {
     guard session.call.isOpen, !session.call.isFinished else { return }
     if let channel = message.channel, !message.isAnycast {
       cursors[channel.id] = .zero

@@ -6,7 +6,7 @@ import Store
 
 /// The running node's side of a takeover, on a connection to its admin socket. It offers its sockets to
 /// whoever asks, serves on, and drains once they are taken.
-final class TakeoverDriver: ConnectionDriver {
+final class TakeoverDriver: ConnectionDriver, @unchecked Sendable {
   private unowned let node: NodeHost
   private var seen: [UInt8] = []
   private var hasOffered = false
@@ -51,7 +51,32 @@ final class TakeoverDriver: ConnectionDriver {
     let order = DrainOrder(
       .successor, grace: node.settings.drain, why: "another node takes over")
     guard node.requestDrain(order) else { return false }
-    _ = unsafe connection.sendNow(TakeoverWords.taken + "\n")
+    // Whoever connects from here on waits for the successor: the word goes out when no listener accepts any more.
+    let home = unsafe connection.loop
+    let waiting = Countdown(node.listeners.named.count) { [self] in
+      home.post { [self] in
+        if unsafe connection.isOpen { _ = unsafe connection.sendNow(TakeoverWords.taken + "\n") }
+      }
+    }
+    for (_, listener) in node.listeners.named { listener.stopAccepting { waiting.receive() } }
     return true
+  }
+}
+
+/// Calls back when so many others have.
+private final class Countdown: Sendable {
+  private let left: Lock<Int>
+  private let done: @Sendable () -> Void
+  init(_ count: Int, _ done: @escaping @Sendable () -> Void) {
+    left = Lock(count)
+    self.done = done
+    if count == 0 { done() }
+  }
+  func receive() {
+    let isLast = left.withLock { left in
+      left -= 1
+      return left == 0
+    }
+    if isLast { done() }
   }
 }

@@ -15,6 +15,7 @@ public final class Listener: EventSource, @unchecked Sendable {
   private let make: Maker
   private var turn = 0
   private var closed = false
+  private var stopped = false
   private var paused = false
   private let leavesPath = Atomic<Bool>(false)
   /// Connections of this listener that are open.
@@ -58,6 +59,16 @@ public final class Listener: EventSource, @unchecked Sendable {
     loop.post { [self] in shut() }
   }
 
+  /// Accepts nothing any more, though the socket stays open: who connects waits in its backlog. `done` is called on
+  /// the listener's loop when that is so.
+  public func stopAccepting(_ done: @escaping @Sendable () -> Void) {
+    loop.post { [self] in
+      stopped = true
+      if !closed { loop.watch(self, descriptor: descriptor, events: 0) }
+      done()
+    }
+  }
+
   /// Leaves the file of its Unix socket where it is: somebody else listens there, or soon will.
   public func leavePath() { leavesPath.store(true, ordering: .relaxed) }
 
@@ -75,7 +86,7 @@ public final class Listener: EventSource, @unchecked Sendable {
   public override func receiveReady(_ mask: UInt32) {
     var text = [CChar](repeating: 0, count: 80)
     var budget = 64
-    while budget > 0, !closed, !paused {
+    while budget > 0, !closed, !paused, !stopped {
       var kind: Int32 = 0
       var user: UInt32 = 0
       let fd = sys_accept(descriptor, &text, text.count, &kind, &user)
@@ -127,7 +138,7 @@ public final class Listener: EventSource, @unchecked Sendable {
     loop.watch(self, descriptor: descriptor, events: 0)
     loop.schedule(after: .milliseconds(100)) { [self] in
       paused = false
-      if !closed { loop.watch(self, descriptor: descriptor, events: EPOLLIN.rawValue) }
+      if !closed, !stopped { loop.watch(self, descriptor: descriptor, events: EPOLLIN.rawValue) }
     }
   }
 }
