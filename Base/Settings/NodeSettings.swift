@@ -54,6 +54,10 @@ public struct NodeSettings: Sendable {
   /// Messages replayed to a SLIM app that subscribes; 0: none.
   public var slimReplay: Int
   public var slimReplayWindow: Interval
+  /// An anycast that finds a full queue drops the oldest there instead of ending the stream.
+  public var slimDropsOldest: Bool
+  /// Orgs whose groups take messages from subscribers only; `*` for all.
+  public var slimMembersOnly: Set<String>
   public var diskMinFreeBytes: UInt64
   public var stallTimeout: Interval
   public var tailBytes: Int
@@ -105,6 +109,12 @@ public struct NodeSettings: Sendable {
     slimArchive = archiveEnabled && s.flag("slim.archive")
     slimReplay = Int(s.integer("slim.replay"))
     slimReplayWindow = s.duration("slim.replay_window")
+    slimDropsOldest = s.text("slim.overflow") == "drop-oldest"
+    if case .list(let orgs) = s["slim.members_only"].value {
+      slimMembersOnly = Set(orgs)
+    } else {
+      slimMembersOnly = []
+    }
     diskMinFreeBytes = UInt64(s.integer("disk.min_free"))
     stallTimeout = s.duration("stall_timeout")
     tailBytes = Int(s.integer("tail.bytes"))

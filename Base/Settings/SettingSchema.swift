@@ -110,6 +110,12 @@ extension SettingSchema {
     SettingKey(
       "slim.replay_window", .duration, "\(Limits.slimReplaySeconds)s",
       "How old they may be: for apps that were away for a moment."),
+    SettingKey(
+      "slim.overflow", .choice(["disconnect", "drop-oldest"]), "disconnect",
+      "When an anycast finds a SLIM app's queue full: end that stream, or drop the oldest in it."),
+    SettingKey(
+      "slim.members_only", .list, "",
+      "Orgs whose groups take messages from their subscribers only; * for all."),
     SettingKey("retention.age", .duration, "0", "Drop messages older than this; 0 keeps them."),
     SettingKey("retention.bytes", .bytes, "0", "Bytes kept per channel; 0 keeps all."),
     SettingKey(

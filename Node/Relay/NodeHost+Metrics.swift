@@ -72,6 +72,11 @@ extension NodeHost {
     slim("posthouse_slim_overflows_total", "SLIM streams ended because their queue ran over") {
       $0.overflows
     }
+    slim("posthouse_slim_dropped_total", "SLIM anycasts dropped from full queues") { $0.dropped }
+    slim("posthouse_slim_lagging_total", "SLIM streams that read an archived channel on") {
+      $0.lagging
+    }
+    slim("posthouse_slim_refused_total", "SLIM messages that could not be archived") { $0.refused }
     metrics.gauge("posthouse_slim_names", "SLIM names with subscribers, summed over loops") {
       Double(facts.value.slimNames)
     }

@@ -425,8 +425,9 @@ struct SlimCounters: Sendable {
   var refused = 0
   /// Streams that read an archived channel on by themselves, because their queue ran over.
   var lagging = 0
-  /// Streams ended because their queue ran over.
+  /// Streams ended because their queue ran over, and messages dropped from such queues.
   var overflows = 0
+  var dropped = 0
 
   static func + (a: SlimCounters, b: SlimCounters) -> SlimCounters {
     var sum = a
@@ -437,6 +438,7 @@ struct SlimCounters: Sendable {
     sum.refused += b.refused
     sum.lagging += b.lagging
     sum.overflows += b.overflows
+    sum.dropped += b.dropped
     return sum
   }
 }

@@ -20,6 +20,8 @@ final class SlimStream {
   @safe unowned(unsafe) let session: Session
   let family: Family
   private var rights: SlimRights
+  /// Messages to groups are taken from their subscribers only.
+  private let membersOnly: Bool
   private var link: Link?
   private var last: KnownHeader?
   private var macs = MacCache()
@@ -54,6 +56,9 @@ final class SlimStream {
     self.session = session
     self.family = family
     rights = SlimRights(session.principal)
+    let strict = session.shard.node.settings.slimMembersOnly
+    membersOnly =
+      !strict.isEmpty && (strict.contains("*") || strict.contains(session.principal.org))
   }
 
   private static var nothing: UnsafeRawBufferPointer {
@@ -99,6 +104,10 @@ final class SlimStream {
       return
     }
     if mac > 0 { frame.makeHole(at: mac) }
+    if membersOnly, toGroup(envelope), !hub.router.isSubscribed(session.id, destination) {
+      hub.counts.withoutRight &+= 1
+      return
+    }
     if archives, let channel = channel(envelope, header, destination) {
       let publication = Publication(
         frame: frame, hasSuffix: false, type: UInt8(clamping: envelope.messageType),
@@ -142,8 +151,7 @@ final class SlimStream {
   ) -> ChannelRef? {
     guard envelope.sessionType == 2 else { return nil }
     if envelope.messageType == 1 {
-      // Above: to one member, not to the group.
-      guard envelope.messageID <= 0x7fff_ffff else { return nil }
+      guard toGroup(envelope) else { return nil }
       if let known = header.channel { return known }
       let made = hub.channel(family, destination)
       header.channel = made
@@ -154,6 +162,11 @@ final class SlimStream {
       ? [11, 12, 14, 15].contains(envelope.messageType)
       : [11, 13, 14].contains(envelope.messageType)
     return changesGroup ? hub.knownChannel(family, destination) : nil
+  }
+
+  /// A message of a group to all of it. A message_id above 31 bits is one to a single member.
+  private func toGroup(_ envelope: SlimEnvelope) -> Bool {
+    envelope.sessionType == 2 && envelope.messageType == 1 && envelope.messageID <= 0x7fff_ffff
   }
 
   private func hold(_ outgoing: Outgoing) {
@@ -414,6 +427,11 @@ final class SlimStream {
       session.shard.subscribe(
         session, channel,
         Subscription(start: .sequence(message.sequence), follow: true, limit: 0, token: 1))
+      return
+    }
+    if message.isAnycast, session.shard.node.settings.slimDropsOldest {
+      hub.counts.dropped &+= session.call.dropOldest(to: hub.queueLimit - message.frame.count)
+      send(message.frame, message.hop, repeats: message.repeats)
       return
     }
     hub.counts.overflows &+= 1

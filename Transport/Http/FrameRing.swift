@@ -144,6 +144,48 @@ struct FrameRing: ~Copyable {
     bytes = sum
   }
 
+  /// Drops whole buffers, the oldest first, until at most `most` bytes are left; but none that the first `sparing`
+  /// bytes reach into, and none that has begun to leave.
+  /// - Returns: how many buffers went.
+  mutating func dropOldest(to most: Int, sparing: Int) -> Int {
+    var kept = 0
+    var sum = 0
+    var keptHoles = 0
+    func slot(_ i: Int) -> UnsafeMutablePointer<Bytes> {
+      slots.unsafelyUnwrapped + ((head &+ i) & mask)
+    }
+    while kept < count, sum < sparing || (kept == 0 && offset > 0) {
+      sum += kept == 0 ? slot(0).pointee.count - offset : slot(kept).pointee.count
+      if slot(kept).pointee.hole > 0 { keptHoles += 1 }
+      kept += 1
+    }
+    var dropped = 0
+    var droppedHoles = 0
+    while kept + dropped < count, bytes > most {
+      let gone = slot(kept + dropped)
+      bytes -= gone.pointee.count
+      if gone.pointee.hole > 0 { droppedHoles += 1 }
+      gone.deinitialize(count: 1)
+      dropped += 1
+    }
+    if dropped == 0 { return 0 }
+    // What stays in front moves up to what stays behind.
+    for i in stride(from: kept - 1, through: 0, by: -1) {
+      slot(i + dropped).moveInitialize(from: slot(i), count: 1)
+    }
+    head = (head &+ dropped) & mask
+    count -= dropped
+    if droppedHoles > 0, let fillings {
+      for i in stride(from: keptHoles - 1, through: 0, by: -1) {
+        fillings[(fillingHead &+ i &+ droppedHoles) & fillingMask] =
+          fillings[(fillingHead &+ i) & fillingMask]
+      }
+      fillingHead = (fillingHead &+ droppedHoles) & fillingMask
+      fillingCount -= droppedHoles
+    }
+    return dropped
+  }
+
   mutating func removeAll() {
     for i in 0..<count { (slots.unsafelyUnwrapped + ((head &+ i) & mask)).deinitialize(count: 1) }
     count = 0

@@ -99,6 +99,12 @@ open class Http2Stream: @unchecked Sendable {
     ring.truncate(keeping: promised)
   }
 
+  /// Drops the oldest whole buffers until at most `most` bytes wait; a frame that has begun to leave stays.
+  /// - Returns: how many went.
+  public final func dropOldest(to most: Int) -> Int {
+    isOpen ? ring.dropOldest(to: most, sparing: promised) : 0
+  }
+
   private func wake() {
     isDeferred = false
     nghttp2_session_resume_data(handle, id)
