@@ -65,6 +65,11 @@ public enum Limits {
   /// Seconds a subscriber may take no byte before it is disconnected (default; `stall_timeout`).
   public static let stallSeconds = 600
 
+  /// Bytes of answers that may wait for a stream's peer; more: nothing is read from it until they have left.
+  public static let replyBytes = 256 << 10
+  /// Event loops of a node, each with a shard: a stream keeps a bit for every one in a word.
+  public static let loops = 56
+
   // MARK: SLIM
   /// Names one stream may be subscribed to; more: its Subscribe is acknowledged as failed.
   public static let slimNamesPerSession = 16_384

@@ -159,7 +159,7 @@ extension SettingSchema {
   ]
 
   private static let processKeys = [
-    SettingKey("loops", .integer(0...255), "0", "Event loops; 0: one per core."),
+    SettingKey("loops", .integer(0...Int64(Limits.loops)), "0", "Event loops; 0: one per core."),
     SettingKey(
       "drain", .duration, "\(Limits.drainSeconds)s", "From SIGTERM to the end of the last stream."),
     SettingKey(

@@ -17,8 +17,8 @@ public enum Effect: Sendable {
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
   /// So many of a session's publishes with the token `counted` are written.
   case written(SessionID, count: Int)
-  /// A subscribe was refused (no right) or took effect.
-  case subscribed(SessionID, ChannelRef, token: UInt64, Fault?)
+  /// A subscribe was refused (no right) or took effect, when `head` was the last sequence written.
+  case subscribed(SessionID, ChannelRef, token: UInt64, head: UInt64, Fault?)
   /// A reader without `follow` reached the head, or its limit.
   case readEnded(SessionID, ChannelRef)
   /// Write as one batch; then `receiveWritten(ticket)` or `receiveWriteFailed(ticket)`. Tickets of a

@@ -13,7 +13,7 @@ extension NodeEngine {
   ) {
     let session = session(id) ?? open(id, kind: kind, at: now)
     guard let c = touch(ref) else {
-      effects.append(.subscribed(id, ref, token: token, Fault(.nameCollision)))
+      effects.append(.subscribed(id, ref, token: token, head: 0, Fault(.nameCollision)))
       return
     }
     perform(
@@ -32,7 +32,8 @@ extension NodeEngine {
   ) {
     guard !session.closed else { return }
     func answer(_ fault: Fault?) {
-      effects.append(.subscribed(session.id, c.ref, token: token, fault))
+      effects.append(
+        .subscribed(session.id, c.ref, token: token, head: c.written.last, fault))
     }
     if case .broken(let fault) = c.phase { return answer(fault) }
     guard mayUse(principal, c) else {

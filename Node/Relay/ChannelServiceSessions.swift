@@ -116,7 +116,7 @@ final class PublishSession: Session, GrpcHandler {
     waiting[index].answer = response
     var sent = 0
     while sent < waiting.count, let ready = waiting[sent].answer {
-      if call.isOpen { call.send(ready.framed()) }
+      if call.isOpen { reply(ready.framed()) }
       sent += 1
     }
     if sent > 0 {
@@ -142,7 +142,7 @@ final class PublishSession: Session, GrpcHandler {
   }
 
   func receiveClosed(on call: GrpcCall) { shard.closed(self) }
-  func receiveDrained(_ bytes: Int, on call: GrpcCall) {}
+  func receiveDrained(_ bytes: Int, on call: GrpcCall) { repliesLeft(bytes) }
 }
 
 /// `posthouse.v1.ChannelService/Read`: a cursor over one channel.
@@ -200,7 +200,9 @@ final class ReadSession: Session, GrpcHandler {
     call.send(response.framed())
   }
 
-  override func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {
+  override func subscribed(
+    _ channel: ChannelRef, token: UInt64, head: UInt64, _ fault: Fault?
+  ) {
     if let fault { end(fault) }
   }
 

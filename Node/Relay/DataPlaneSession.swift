@@ -122,19 +122,22 @@ final class DataPlaneSession: Session, GrpcHandler {
   }
 
   func receiveHalfClose(on call: GrpcCall) {
+    takeNoMore()
     call.finish(.ok)
   }
 
   func receiveClosed(on call: GrpcCall) {
-    if let stream = slim {
-      stream.receiveClosed()
-      shard.slim.closed(stream)
+    guard let stream = slim else {
+      shard.closed(self)
+      return
     }
-    shard.closed(self)
+    shard.slim.closed(stream)
+    stream.receiveClosed()
   }
 
   func receiveDrained(_ bytes: Int, on call: GrpcCall) {
     if let stream = slim { stream.noteQueue() }
+    repliesLeft(bytes)
     settle(bytes)
   }
 
@@ -155,8 +158,10 @@ final class DataPlaneSession: Session, GrpcHandler {
     }
   }
 
-  override func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {
-    if let stream = slim, fault == nil { stream.cursorBegins(channel) }
+  override func subscribed(
+    _ channel: ChannelRef, token: UInt64, head: UInt64, _ fault: Fault?
+  ) {
+    slim?.cursorBegins(channel, token: token, head: head, fault)
   }
 
   /// Commits are answered with GROUP_ACK or GROUP_NACK, as SLIM names it; the Skytale SDK ignores both.
@@ -170,10 +175,10 @@ final class DataPlaneSession: Session, GrpcHandler {
     guard mls == .commit, call.isOpen, let name = ChannelName(channel.name) else { return }
     switch outcome {
     case .accepted:
-      call.send(SkytaleFrame.ack(org: name.org, namespace: name.namespace, service: name.service))
+      reply(SkytaleFrame.ack(org: name.org, namespace: name.namespace, service: name.service))
     case .refused(let fault, _):
       if fault.code == .epochTaken {
-        call.send(
+        reply(
           SkytaleFrame.nack(org: name.org, namespace: name.namespace, service: name.service))
       }
     }

@@ -15,14 +15,16 @@ enum Mail: Sendable {
   case deliver(SessionID, ChannelRef, Delivery)
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
   case written(SessionID, count: Int)
-  case subscribed(SessionID, ChannelRef, token: UInt64, Fault?)
+  case subscribed(SessionID, ChannelRef, token: UInt64, head: UInt64, Fault?)
   case readEnded(SessionID, ChannelRef)
   case end(SessionID, Fault)
   case pause(SessionID, by: Int)
   case resume(SessionID, by: Int)
   // SLIM, between all loops.
-  /// To the shard that owns a channel: replay it to a session, if there is something.
-  case slimReplay(SessionID, Principal, ChannelRef)
+  /// To the shard that owns a channel: is there something to replay to a session?
+  case slimReplay(SessionID, ChannelRef)
+  /// To the session's shard: there is.
+  case slimReplayable(SessionID, ChannelRef)
   /// So many bytes of SLIM mail are dealt with.
   case slimTaken(bytes: Int)
   case slimInterest([SlimInterest])

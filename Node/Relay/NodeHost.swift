@@ -72,7 +72,9 @@ public final class NodeHost: @unchecked Sendable {
         path: settings.data + "/" + SigningKeys.fileName, now: startedWall))
     audit = try AuditLog(path: settings.data + "/audit.log") { sha256($0) }
     shardCount =
-      settings.loops > 0 ? settings.loops : max(1, ProcessInfo.processInfo.activeProcessorCount)
+      settings.loops > 0
+      ? settings.loops
+      : min(max(1, ProcessInfo.processInfo.activeProcessorCount), Limits.loops)
     do {
       loops = try (0..<shardCount).map { try EventLoop.start(index: $0) }
     } catch {

@@ -25,6 +25,10 @@ class Session {
   static let mailPause = 61
   static let holdPause = 60
   static let grantPause = 59
+  static let replyPause = 58
+  /// Bytes of replies in the queue, and how many bytes have left when the last of them is gone.
+  private var replies = (bytes: 0, until: 0)
+  private var bytesLeft = 0
 
   init(id: SessionID, shard: Shard, principal: Principal, kind: SessionKind, call: GrpcCall) {
     self.id = id
@@ -39,17 +43,48 @@ class Session {
 
   func deliver(_ channel: ChannelRef, _ delivery: Delivery) {}
   func answer(_ channel: ChannelRef, token: UInt64, mls: MLSKind, _ outcome: PublishOutcome) {}
-  func subscribed(_ channel: ChannelRef, token: UInt64, _ fault: Fault?) {}
+  func subscribed(_ channel: ChannelRef, token: UInt64, head: UInt64, _ fault: Fault?) {}
   func readEnded(_ channel: ChannelRef) {}
 
   /// Ends the stream with a fault. The transport then reports the close.
   func end(_ fault: Fault) {
+    takeNoMore()
     if call.isOpen { call.finish(fault.code.grpc, "\(fault.code.rawValue): \(fault)") }
+  }
+
+  /// The same from the engine, which knows the session no more.
+  final func receiveEnd(_ fault: Fault) {
+    end(fault)
+    slim?.receiveEnd()
   }
 
   /// Another node goes on: the stream ends with OK once what is queued has left. `finally`: that node
   /// serves already; before, streams stay that can do without the store.
-  func retire(finally: Bool) { call.finish(.ok) }
+  func retire(finally: Bool) {
+    takeNoMore()
+    call.finish(.ok)
+  }
+
+  /// What is sent to this stream from now on would be lost: a SLIM message for one of many goes to another.
+  final func takeNoMore() { if let slim { shard.slim.leave(slim) } }
+
+  // MARK: replies
+
+  /// Queues the answer to something the peer sent. From one that asks and does not read nothing more is taken until
+  /// the answers have left.
+  final func reply(_ frame: Bytes) {
+    call.send(frame)
+    replies.bytes &+= frame.count
+    replies.until = bytesLeft &+ call.queuedBytes
+    if replies.bytes > Limits.replyBytes { pause(by: Session.replyPause) }
+  }
+
+  final func repliesLeft(_ bytes: Int) {
+    bytesLeft &+= bytes
+    guard bytesLeft >= replies.until || call.queuedBytes == 0, replies.bytes > 0 else { return }
+    replies.bytes = 0
+    resume(by: Session.replyPause)
+  }
 
   // MARK: credit
 

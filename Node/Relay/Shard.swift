@@ -20,6 +20,7 @@ final class Shard: @unchecked Sendable {
   /// SLIM publishes for each loop: many, and handed over by themselves.
   private var slimOutbox: [[SlimMessage]]
   private var effects: [Effect] = []
+  private var isRunningEffects = false
   /// Writes of this shard: after a failed one those behind it are not tried.
   private let chain = WriteChain()
   private var writesUnderWay = 0
@@ -196,18 +197,18 @@ final class Shard: @unchecked Sendable {
       sessions.find(session)?.answer(channel, token: token, mls: mls, outcome)
     case .written(let session, let count):
       sessions.find(session)?.slim?.receiveWritten(count)
-    case .subscribed(let session, let channel, let token, let fault):
-      sessions.find(session)?.subscribed(channel, token: token, fault)
+    case .subscribed(let session, let channel, let token, let head, let fault):
+      sessions.find(session)?.subscribed(channel, token: token, head: head, fault)
     case .readEnded(let session, let channel):
       sessions.find(session)?.readEnded(channel)
     case .end(let session, let fault):
-      sessions.find(session)?.end(fault)
+      sessions.find(session)?.receiveEnd(fault)
     case .pause(let session, let by):
       sessions.find(session)?.pause(by: by)
     case .resume(let session, let by):
       sessions.find(session)?.resume(by: by)
-    case .slimReplay(let session, let principal, let channel):
-      slim.receiveReplay(session, principal, channel)
+    case .slimReplay(let session, let channel): slim.receiveReplay(session, channel)
+    case .slimReplayable(let session, let channel): slim.receiveReplayable(session, channel)
     case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)
     case .slimInterest(let interest): slim.receive(interest, from: sender)
     case .slimSync(let token): post(.slimSynced(token), to: sender)
@@ -232,24 +233,38 @@ final class Shard: @unchecked Sendable {
     slim.endTurn()
     engine.endTurn(at: loop.now)
     runEffects()
+    // With a third loop: a stream that hears that a message of its own is written sends the next one from there, and
+    // that must find the first one delivered. So messages leave before any mail.
+    if outbox.count > 2 {
+      for to in slimOutbox.indices where !slimOutbox[to].isEmpty { hand([], to: to) }
+    }
     for to in outbox.indices where !outbox[to].isEmpty || !slimOutbox[to].isEmpty {
       let mail = outbox[to]
-      let messages = slimOutbox[to]
       outbox[to] = []
-      slimOutbox[to] = []
-      if !messages.isEmpty { slimOutbox[to].reserveCapacity(min(messages.count, 256)) }
-      let other = node.shards[to]
-      let sender = index
-      other.loop.post { other.receive(mail, messages, from: sender) }
+      hand(mail, to: to)
     }
   }
 
+  /// Mail for another loop, and the messages gathered for it.
+  private func hand(_ mail: [Mail], to: Int) {
+    let messages = slimOutbox[to]
+    slimOutbox[to] = []
+    if !messages.isEmpty { slimOutbox[to].reserveCapacity(min(messages.count, 256)) }
+    let other = node.shards[to]
+    let sender = index
+    other.loop.post { other.receive(mail, messages, from: sender) }
+  }
+
   func runEffects() {
+    // What an effect brings about inside the engine comes after the effects at hand.
+    if isRunningEffects { return }
+    isRunningEffects = true
     while !engine.effects.isEmpty {
       engine.drainEffects(into: &effects)
       for effect in effects { run(effect) }
       effects.removeAll(keepingCapacity: true)
     }
+    isRunningEffects = false
   }
 
   private func run(_ effect: Effect) {
@@ -276,11 +291,12 @@ final class Shard: @unchecked Sendable {
       } else {
         outbox[session.loop].append(.written(session, count: count))
       }
-    case .subscribed(let session, let channel, let token, let fault):
+    case .subscribed(let session, let channel, let token, let head, let fault):
       if session.loop == index {
-        sessions.find(session)?.subscribed(channel, token: token, fault)
+        sessions.find(session)?.subscribed(channel, token: token, head: head, fault)
       } else if session != SlimHub.session {
-        outbox[session.loop].append(.subscribed(session, channel, token: token, fault))
+        outbox[session.loop].append(
+          .subscribed(session, channel, token: token, head: head, fault))
       }
     case .readEnded(let session, let channel):
       if session.loop == index {
@@ -290,7 +306,7 @@ final class Shard: @unchecked Sendable {
       }
     case .end(let session, let fault):
       if session.loop == index {
-        sessions.find(session)?.end(fault)
+        sessions.find(session)?.receiveEnd(fault)
       } else if session == SlimHub.session {
         slim.receiveEnd(fault)
       } else {
@@ -454,7 +470,8 @@ final class Shard: @unchecked Sendable {
 
   /// Nothing read from agents waits here to be written.
   var isQuiet: Bool {
-    writesUnderWay == 0 && engine.counters.pendingBytes == 0 && outbox.allSatisfy(\.isEmpty)
+    writesUnderWay == 0 && engine.counters.pendingBytes == 0 && slim.parting == 0
+      && outbox.allSatisfy(\.isEmpty) && slimOutbox.allSatisfy(\.isEmpty)
   }
 
   // MARK: notes

@@ -74,6 +74,8 @@ final class SlimHub {
   private var lastRoutes = RouteCache()
   /// Rises whenever a grant is made or taken back.
   private(set) var grantVersion: UInt64 = 1
+  /// Closed streams that hold publishes which must wait for others to be written.
+  var parting = 0
   /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
   private(set) var queuedBytes = 0
 
@@ -117,11 +119,10 @@ final class SlimHub {
     }
     let channel = SlimChannel.ref(stream.family, name)
     let owner = shard.owner(of: channel.id)
-    session.knownTo(owner)
     if owner == shard.index {
-      receiveReplay(session.id, session.principal, channel)
+      receiveReplay(session.id, channel)
     } else {
-      shard.post(.slimReplay(session.id, session.principal, channel), to: owner)
+      shard.post(.slimReplay(session.id, channel), to: owner)
     }
   }
 
@@ -139,8 +140,11 @@ final class SlimHub {
       Ack(session: session, frame: SlimAnswer.subscriptionAck(id: id, error: fault?.description)))
   }
 
+  /// The stream takes nothing more: nothing is routed to it.
+  func leave(_ stream: SlimStream) { router.receiveClose(stream.session.id) }
+
   func closed(_ stream: SlimStream) {
-    router.receiveClose(stream.session.id)
+    leave(stream)
     meter(stream)
     queue(grew: -stream.queuedBytes)
   }
@@ -281,28 +285,30 @@ final class SlimHub {
     attached.removeAll()
   }
 
-  /// Replays the last messages of a channel to a session that just subscribed, when there are some.
-  func receiveReplay(_ session: SessionID, _ principal: Principal, _ channel: ChannelRef) {
-    if attached[channel.id] != nil {
-      replay(session, principal, channel)
-      return
-    }
+  /// Asks a session that just subscribed to read the last messages of a channel, when there are some. It may have
+  /// ended, or unsubscribed, before that is known: only its own loop can tell.
+  func receiveReplay(_ session: SessionID, _ channel: ChannelRef) {
+    if attached[channel.id] != nil { return tellReplayable(session, channel) }
     let shard = shard
     shard.node.store.read { store in
-      let head = try? store.get(.state, key: HeadRow.key(channel.id))
-      guard head != nil else { return }
-      shard.loop.post {
-        shard.slim.replay(session, principal, channel)
-        shard.runEffects()
-      }
+      guard (try? store.get(.state, key: HeadRow.key(channel.id))) != nil else { return }
+      shard.loop.post { shard.slim.tellReplayable(session, channel) }
     }
   }
 
-  private func replay(_ session: SessionID, _ principal: Principal, _ channel: ChannelRef) {
-    shard.engine.receiveSubscribe(
-      session, kind: .skytale, principal: principal, channel: channel,
-      start: .last(UInt64(shard.node.settings.slimReplay)), follow: true, limit: 0, token: 0,
-      at: shard.loop.now)
+  private func tellReplayable(_ session: SessionID, _ channel: ChannelRef) {
+    if session.loop == shard.index {
+      receiveReplayable(session, channel)
+    } else {
+      shard.post(.slimReplayable(session, channel), to: session.loop)
+    }
+  }
+
+  func receiveReplayable(_ session: SessionID, _ channel: ChannelRef) {
+    guard let stream = shard.sessions.find(session)?.slim,
+      let (_, name) = SlimChannel.parse(channel.name), router.isSubscribed(session, name)
+    else { return }
+    stream.replay(channel)
   }
 
   /// Lets go what nobody publishes to any more.
@@ -365,7 +371,7 @@ final class SlimHub {
   }
 
   private func send(_ acks: [Ack]) {
-    for ack in acks { shard.sessions.find(ack.session)?.call.send(ack.frame) }
+    for ack in acks { shard.sessions.find(ack.session)?.reply(ack.frame) }
   }
 
   // MARK: the turn

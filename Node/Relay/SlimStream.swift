@@ -32,8 +32,10 @@ final class SlimStream {
   private var unwritten = 0
   private var held: [Outgoing] = []
   private var heldBytes = 0
-  /// Archived channels this stream reads with a cursor of its own, and since when: what is older is a replay.
-  private var cursors: [ChannelID: Instant] = [:]
+  /// Archived channels this stream reads with a cursor of its own.
+  private var cursors: [ChannelID: Cursor] = [:]
+  private var lastToken: UInt64 = 0
+  private var isClosed = false
   private var lastDelivered: SlimHeaderRecord?
 
   /// A publish that waits for its turn.
@@ -46,6 +48,17 @@ final class SlimStream {
       case .archived(_, let publication): publication.frame.count
       }
     }
+  }
+
+  /// Asked of the engine under a token; it delivers once it has said yes.
+  private struct Cursor {
+    let token: UInt64
+    /// Replaces what the hub hands out: at once when the queue ran over, else from the engine's yes on.
+    var isAlone: Bool
+    var hasBegun = false
+    /// What was written until then, up to this sequence, is replayed.
+    var head: UInt64 = 0
+    var since = Instant.zero
   }
 
   private struct Link {
@@ -183,8 +196,21 @@ final class SlimStream {
 
   /// Archived publishes are written.
   func receiveWritten(_ count: Int) {
-    unwritten -= count
+    unwritten = max(0, unwritten - count)
     if !held.isEmpty { releaseHeld() }
+  }
+
+  /// The engine has ended this session, and answers no more: what waits for answers is lost with the stream.
+  func receiveEnd() {
+    hub.counts.refused &+= held.count
+    unwritten = 0
+    let waited = !held.isEmpty
+    held.removeAll()
+    heldBytes = 0
+    if isClosed, waited {
+      hub.parting -= 1
+      session.shard.closed(session)
+    }
   }
 
   /// Lets go what waited, up to the next that must be written first.
@@ -207,21 +233,49 @@ final class SlimStream {
       taken += 1
     }
     held.removeFirst(taken)
+    if isClosed {
+      guard held.isEmpty else { return }
+      hub.parting -= 1
+      session.shard.closed(session)
+      return
+    }
     if heldBytes <= Limits.slimHeldBytes / 2 { session.resume(by: Session.holdPause) }
   }
 
-  /// The stream ends: what waited goes its way.
+  /// The stream is closed. Publishes that wait for others to be written still do.
   func receiveClosed() {
-    unwritten = 0
-    if !held.isEmpty { releaseHeld() }
-    held.removeAll()
+    isClosed = true
+    if held.isEmpty { session.shard.closed(session) } else { hub.parting += 1 }
   }
 
   // MARK: cursors of its own
 
+  /// Reads the last messages of a channel it just subscribed to, and goes on from there.
+  func replay(_ channel: ChannelRef) {
+    guard cursors[channel.id] == nil, !isClosed else { return }
+    read(channel, .last(UInt64(session.shard.node.settings.slimReplay)), alone: false)
+  }
+
+  private func read(_ channel: ChannelRef, _ start: Start, alone: Bool) {
+    lastToken += 1
+    cursors[channel.id] = Cursor(token: lastToken, isAlone: alone)
+    session.shard.subscribe(
+      session, channel, Subscription(start: start, follow: true, limit: 0, token: lastToken))
+  }
+
   /// From here on the engine sends this channel to this stream alone.
-  func cursorBegins(_ channel: ChannelRef) {
-    if cursors[channel.id] == nil { cursors[channel.id] = session.shard.loop.now.wall }
+  func cursorBegins(_ channel: ChannelRef, token: UInt64, head: UInt64, _ fault: Fault?) {
+    guard var cursor = cursors[channel.id], cursor.token == token else { return }
+    if let fault {
+      cursors[channel.id] = nil
+      // It would miss messages from here on.
+      if cursor.isAlone { session.end(fault) }
+      return
+    }
+    if !cursor.isAlone { (cursor.head, cursor.since) = (head, session.shard.loop.now.wall) }
+    cursor.isAlone = true
+    cursor.hasBegun = true
+    cursors[channel.id] = cursor
   }
 
   func cursorEnds(_ channel: ChannelRef) {
@@ -232,7 +286,8 @@ final class SlimStream {
 
   /// A message of a channel that this stream reads itself.
   func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
-    if let since = cursors[channel.id], delivery.wall < since, isStale(delivery, since) {
+    guard !isClosed else { return }
+    guard let cursor = cursors[channel.id], cursor.hasBegun, !isStale(delivery, cursor) else {
       session.forgive(delivery.frame.count, from: session.shard.owner(of: channel.id))
       return
     }
@@ -243,8 +298,10 @@ final class SlimStream {
   }
 
   /// Replayed are messages, and only young ones: changes of the group were repeated by who made them.
-  private func isStale(_ delivery: Delivery, _ since: Instant) -> Bool {
-    delivery.type != 1 || since - delivery.wall > session.shard.node.settings.slimReplayWindow
+  private func isStale(_ delivery: Delivery, _ cursor: Cursor) -> Bool {
+    guard delivery.sequence <= cursor.head else { return false }
+    return delivery.type != 1
+      || cursor.since - delivery.wall > session.shard.node.settings.slimReplayWindow
   }
 
   @inline(__always)
@@ -373,7 +430,7 @@ final class SlimStream {
         return
       }
     }
-    session.call.send(
+    session.reply(
       SlimAnswer.linkReply(
         linkID: id, version: SlimStream.version, publicKey: ours,
         nodeID: session.shard.node.settings.nodeName,
@@ -387,7 +444,10 @@ final class SlimStream {
   // MARK: to the app
 
   func forward(_ message: borrowing SlimMessage) {
-    if !cursors.isEmpty, let channel = message.channel, cursors[channel.id] != nil { return }
+    if isClosed { return }
+    if !cursors.isEmpty, let channel = message.channel, cursors[channel.id]?.isAlone == true {
+      return
+    }
     let size = message.frame.count
     if session.call.queuedBytes &+ size > hub.queueLimit {
       overflow(message)
@@ -422,11 +482,9 @@ final class SlimStream {
   private func overflow(_ message: borrowing SlimMessage) {
     guard session.call.isOpen, !session.call.isFinished else { return }
     if let channel = message.channel, !message.isAnycast {
-      cursors[channel.id] = .zero
+      cursorEnds(channel)
       hub.counts.lagging &+= 1
-      session.shard.subscribe(
-        session, channel,
-        Subscription(start: .sequence(message.sequence), follow: true, limit: 0, token: 1))
+      read(channel, .sequence(message.sequence), alone: true)
       return
     }
     if message.isAnycast, session.shard.node.settings.slimDropsOldest {
@@ -438,6 +496,7 @@ final class SlimStream {
     session.shard.node.log.warn(
       "SLIM stream disconnected: its queue ran over",
       ["org": .of(session.principal.org), "queued": .of(session.call.queuedBytes)])
+    hub.leave(self)
     let fault = Fault(.stalled, "more than \(Limits.slimQueueBytes) bytes wait for this stream")
     session.call.finish(
       fault.code.grpc, "\(fault.code.rawValue): \(fault)", discarding: true)

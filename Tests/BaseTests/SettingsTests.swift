@@ -81,8 +81,8 @@ private func fault(_ body: () throws -> Void) -> Fault? {
       ("zebra = 1", "p.toml:1: unknown setting zebra"),
       ("grpc = 5000", "p.toml:1: grpc wants HOST:PORT or off"),
       ("grpc = \"5000\"", "p.toml:1: grpc wants HOST:PORT or off"),
-      ("loops = \"2\"", "p.toml:1: loops wants a whole number from 0 to 255"),
-      ("loops = 256", "p.toml:1: loops wants a whole number from 0 to 255"),
+      ("loops = \"2\"", "p.toml:1: loops wants a whole number from 0 to 56"),
+      ("loops = 256", "p.toml:1: loops wants a whole number from 0 to 56"),
       ("insecure = \"true\"", "p.toml:1: insecure wants true or false"),
       ("insecure = 1", "p.toml:1: insecure wants true or false"),
       ("stall_timeout = 600", "p.toml:1: stall_timeout wants a duration such as 10m, 90s or 250ms"),
@@ -110,10 +110,10 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     arguments: [
       (
         ["POSTHOUSE_LOOPS": "many"], [],
-        "POSTHOUSE_LOOPS wants a whole number from 0 to 255, not \"many\""
+        "POSTHOUSE_LOOPS wants a whole number from 0 to 56, not \"many\""
       ),
       ([:], ["--auth", "maybe"], "--auth wants one of required, open, not \"maybe\""),
-      ([:], ["--set", "loops=x"], "--set loops wants a whole number from 0 to 255, not \"x\""),
+      ([:], ["--set", "loops=x"], "--set loops wants a whole number from 0 to 56, not \"x\""),
       ([:], ["--set", "loop=1"], "--set: unknown setting loop; did you mean loops?"),
     ] as [([String: String], [String], String)])
   func wrongValues(_ environment: [String: String], _ arguments: [String], _ message: String) throws

@@ -219,7 +219,7 @@ public final class EngineRig {
       "accepted \(s.index) #\(token) \(sequence)\(duplicate ? " again" : "")"
     case .answer(let s, _, let token, _, .refused(let fault, let winner)):
       "refused \(s.index) #\(token) \(fault.code.rawValue)\(winner > 0 ? " \(winner)" : "")"
-    case .subscribed(let s, _, _, let fault):
+    case .subscribed(let s, _, _, _, let fault):
       "subscribed \(s.index)\(fault.map { " \($0.code.rawValue)" } ?? "")"
     case .readEnded(let s, _): "ended \(s.index)"
     case .end(let s, let fault): "end \(s.index) \(fault.code.rawValue)"

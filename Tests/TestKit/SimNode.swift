@@ -159,7 +159,7 @@ final class SimNode {
       answered(ref, token, outcome)
       if let s = streams[id] { reply(s, .answer(ref, token: token, outcome)) }
     case .written: break
-    case .subscribed(let id, let ref, _, let fault):
+    case .subscribed(let id, let ref, _, _, let fault):
       world.note(3, id.value)
       if let s = streams[id] {
         if fault != nil { s.cursors[ref.id] = nil } else { s.cursors[ref.id]?.confirmed = true }

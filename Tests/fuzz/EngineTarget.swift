@@ -142,7 +142,7 @@ private struct EngineHost {
         throw Finding("sequence \(delivery.sequence) after \(delivered)")
       }
       delivered = delivery.sequence
-    case .subscribed(_, _, _, let fault): subscribed = subscribed || fault == nil
+    case .subscribed(_, _, _, _, let fault): subscribed = subscribed || fault == nil
     case .wake(let at): if at < .distantFuture, now.monotonic < at { now.monotonic = at }
     default: break
     }

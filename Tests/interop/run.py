@@ -41,6 +41,7 @@ TESTS = [
     ("slim", ["slim.py"], (240, 400), "slim-bindings 1.4.1 and 3.3.8, all scenarios, beside a Skytale pair"),
     ("slim-auth", ["slim_auth.py"], (180, 300), "SLIM with JWT and TLS; a second tenant gets nothing"),
     ("slim-slow", ["slim_slow.py"], (180, 300), "a stalled SLIM subscriber slows nobody"),
+    ("slim-attack", ["slim_attack.py"], (120, 400), "hostile SLIM streams: nothing lost, doubled or leaked"),
     ("slim-drain", ["slim_drain.py", "--only", "drain"], (180, 400), "SLIM apps outlive a drain every 4 s"),
     ("slim-kill", ["slim_drain.py", "--only", "kill"], (180, 400), "SLIM 3.3.8 outlives kill -9"),
     ("slim-versions", ["slim_versions.py"], (600, 600), "slim-bindings 1.0.1 to 3.3.1"),
