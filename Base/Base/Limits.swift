@@ -90,10 +90,13 @@ public enum Limits {
   public static let slimHeldBytes = 1 << 20
   /// Seconds after which an archived SLIM channel that nobody publishes to is let go.
   public static let slimIdleSeconds = 120
-  /// Channels of other orgs whose grants one stream remembers; beyond, it asks again.
+  /// Channels of other orgs whose grants one stream remembers; beyond, refusals are forgotten and asked for again,
+  /// and a stream that uses so many gets no further one.
   public static let slimGrantsPerSession = 1_000
   /// Bytes of a Link's link_id.
   public static let slimLinkIDBytes = 256
+  /// Bytes of a header that is kept for the messages after it; a longer one is judged anew each time.
+  public static let slimKnownHeaderBytes = 16 << 10
   /// Header MACs remembered per stream and direction, for headers that do not change.
   public static let slimKnownMacs = 8
 

@@ -294,7 +294,9 @@ final class Shard: @unchecked Sendable {
     case .subscribed(let session, let channel, let token, let head, let fault):
       if session.loop == index {
         sessions.find(session)?.subscribed(channel, token: token, head: head, fault)
-      } else if session != SlimHub.session {
+      } else if session == SlimHub.session {
+        if fault != nil { slim.receiveNotFollowed(channel) }
+      } else {
         outbox[session.loop].append(
           .subscribed(session, channel, token: token, head: head, fault))
       }

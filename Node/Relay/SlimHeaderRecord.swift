@@ -13,6 +13,9 @@ final class SlimHeaderRecord: Sendable {
   /// What a receiver's MAC is made of (family B).
   let hop: SlimHop?
 
+  /// Worth keeping for the messages after it.
+  var isShort: Bool { bytes.count <= Limits.slimKnownHeaderBytes }
+
   private init(
     _ record: UnsafeRawBufferPointer, at start: Int, _ header: SlimHeader, _ family: Family
   ) {

@@ -271,7 +271,7 @@ final class SlimHub {
     }
     let (record, repeats) = SlimHeaderRecord.of(delivery.frame, channel.family, known.last)
     guard let record else { return }
-    known.last = record
+    known.last = record.isShort ? record : nil
     let message = SlimMessage(
       channel.family, known.name, isAnycast: record.fanout == 1, record.holed(delivery.frame),
       record.hop, repeats: repeats, channel: channel, sequence: delivery.sequence,
@@ -279,11 +279,16 @@ final class SlimHub {
     publish(message, on: route, from: delivery.publisher, brake: nil)
   }
 
-  /// The engine ended the hub's own session: what was attached is attached anew by the next publish.
+  /// The engine ended the hub's own session: it follows on at once, for what is written next.
   func receiveEnd(_ fault: Fault) {
     shard.node.log.error("SLIM archive trouble", ["why": .of(fault)])
+    let channels = attached.values.map(\.channel)
     attached.removeAll()
+    for channel in channels { attach(channel) }
   }
+
+  /// The engine does not follow a channel it was asked to: the next publish asks again.
+  func receiveNotFollowed(_ channel: ChannelRef) { attached[channel.id] = nil }
 
   /// Asks a session that just subscribed to read the last messages of a channel, when there are some. It may have
   /// ended, or unsubscribed, before that is known: only its own loop can tell.
@@ -341,7 +346,9 @@ final class SlimHub {
   @inline(__always) private func receive(_ message: borrowing SlimMessage) {
     guard let route = lastRoutes.find(message, router) else { return }
     if message.isAnycast {
-      if case .local(let id) = route.pick(from: nil, onlyLocal: true) { hand(message, to: id) }
+      if case .local(let id) = route.pick(from: message.sender, onlyLocal: true) {
+        hand(message, to: id)
+      }
     } else {
       for id in route.members where id != message.sender { hand(message, to: id) }
     }

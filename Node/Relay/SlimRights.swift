@@ -41,13 +41,20 @@ struct SlimRights {
       let name = unsafe SlimNameText(record, body: body)?.channelName(in: record)
     else { return .no }
     let channel = ChannelID(family: .skytale, name: name.description)
-    guard let known = grants[channel], known.version == version, known.granted || now < known.until
-    else { return .ask(channel) }
+    guard let known = grants[channel] else { return isFull ? .no : .ask(channel) }
+    guard known.version == version, known.granted || now < known.until else { return .ask(channel) }
     return known.granted ? .yes : .no
   }
 
+  /// What was granted is never forgotten: who lives by a grant that is taken back must be found.
+  private var isFull: Bool {
+    grants.count >= Limits.slimGrantsPerSession && grants.allSatisfy(\.value.granted)
+  }
+
   mutating func learn(_ channel: ChannelID, granted: Bool, version: UInt64, at now: Instant) {
-    if grants.count >= Limits.slimGrantsPerSession { grants.removeAll() }
+    if grants[channel] == nil, grants.count >= Limits.slimGrantsPerSession {
+      grants = grants.filter(\.value.granted)
+    }
     grants[channel] = Answer(granted: granted, version: version, until: now + .seconds(1))
   }
 

@@ -23,8 +23,8 @@ final class SlimStream {
   /// Messages to groups are taken from their subscribers only.
   private let membersOnly: Bool
   private var link: Link?
-  private var last: KnownHeader?
-  private var macs = MacCache()
+  private var last: SlimKnownHeader?
+  private var macs = SlimMacCache()
   private var metered: (messages: UInt64, bytes: UInt64) = (0, 0)
   /// Bytes of the call's queue, as the hub has counted them.
   private(set) var queuedBytes = 0
@@ -36,6 +36,9 @@ final class SlimStream {
   private var cursors: [ChannelID: Cursor] = [:]
   private var lastToken: UInt64 = 0
   private var isClosed = false
+  private var isReleasing = false
+  /// It is being found out whether the tenant has a grant; nothing is read meanwhile.
+  private var isAsking = false
   private var lastDelivered: SlimHeaderRecord?
 
   /// A publish that waits for its turn.
@@ -160,7 +163,7 @@ final class SlimStream {
   /// The archived channel a publish goes to; nil: it is relayed at once. Kept are the messages of groups; what
   /// changes a group (GROUP_ADD, GROUP_UPDATE, ...) goes the same way, since it must not change places with them.
   private func channel(
-    _ envelope: SlimEnvelope, _ header: KnownHeader, _ destination: SlimName
+    _ envelope: SlimEnvelope, _ header: SlimKnownHeader, _ destination: SlimName
   ) -> ChannelRef? {
     guard envelope.sessionType == 2 else { return nil }
     if envelope.messageType == 1 {
@@ -207,7 +210,7 @@ final class SlimStream {
     let waited = !held.isEmpty
     held.removeAll()
     heldBytes = 0
-    if isClosed, waited {
+    if isClosed, waited, !isReleasing {
       hub.parting -= 1
       session.shard.closed(session)
     }
@@ -215,9 +218,13 @@ final class SlimStream {
 
   /// Lets go what waited, up to the next that must be written first.
   private func releaseHeld() {
+    // A publish may be refused at once, which leads back here.
+    if isReleasing { return }
+    isReleasing = true
     var taken = 0
     release: while taken < held.count {
-      switch held[taken] {
+      let next = held[taken]
+      switch next {
       case .direct(let message):
         if unwritten > 0 { break release }
         if let route = hub.router.route(family, message.destination) {
@@ -229,10 +236,12 @@ final class SlimStream {
         unwritten += 1
         session.shard.publish(session, channel, publication)
       }
-      heldBytes -= held[taken].bytes
+      heldBytes = max(0, heldBytes - next.bytes)
       taken += 1
     }
-    held.removeFirst(taken)
+    // The engine may have ended the session at one of them: then nothing is left.
+    held.removeFirst(min(taken, held.count))
+    isReleasing = false
     if isClosed {
       guard held.isEmpty else { return }
       hub.parting -= 1
@@ -293,7 +302,7 @@ final class SlimStream {
     }
     let (record, repeats) = SlimHeaderRecord.of(delivery.frame, family, lastDelivered)
     guard let record else { return }
-    lastDelivered = record
+    lastDelivered = record.isShort ? record : nil
     send(record.holed(delivery.frame), record.hop, repeats: repeats)
   }
 
@@ -305,7 +314,7 @@ final class SlimStream {
   }
 
   @inline(__always)
-  private func route(_ header: KnownHeader, _ destination: SlimName) -> SlimRoute? {
+  private func route(_ header: SlimKnownHeader, _ destination: SlimName) -> SlimRoute? {
     if let route = header.route, route.isCurrent { return route }
     let version = hub.router.version
     if header.route == nil, header.routeVersion == version { return nil }
@@ -317,7 +326,8 @@ final class SlimStream {
   /// What follows from a message's header: known, or found out now. A right by grant is looked at anew when grants
   /// have changed.
   @inline(__always)
-  private func header(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) -> KnownHeader {
+  private func header(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) -> SlimKnownHeader
+  {
     if envelope.headerIsKnown, let last {
       if last.refusal == .none || last.version == hub.grantVersion {
         last.isRepeated = true
@@ -326,16 +336,16 @@ final class SlimStream {
     }
     let header = envelope.headerIsKnown ? last?.header ?? envelope.header : envelope.header
     let made = unsafe examine(bytes, envelope, header)
-    last = made
+    last = made.isShort ? made : nil
     return made
   }
 
   /// All that decides whether and where a publish goes, found out once per header.
   private func examine(
     _ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope, _ header: SlimHeader
-  ) -> KnownHeader {
+  ) -> SlimKnownHeader {
     let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
-    let made = unsafe KnownHeader(record, header)
+    let made = unsafe SlimKnownHeader(record, header)
     made.version = hub.grantVersion
     made.refusal = unsafe refusal(record, header)
     if family == .slimB, made.refusal == .none {
@@ -344,7 +354,7 @@ final class SlimStream {
     return made
   }
 
-  private func refusal(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) -> Refusal {
+  private func refusal(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) -> SlimRefusal {
     if family == .slimB {
       guard let mac = header.mac else { return .badMac }
       let rest = unsafe SlimMac.rest(record: record, header: header, forNextHop: false)
@@ -362,14 +372,18 @@ final class SlimStream {
   /// Reads nothing more until it is known whether the tenant has a grant; then looks at the message again.
   private func ask(_ channel: ChannelID, _ bytes: UnsafeRawBufferPointer) {
     let copy = unsafe Bytes(bytes)
+    isAsking = true
     session.pause(by: Session.grantPause)
     hub.askGrant(channel, session.principal.tenant) { [weak self] granted, version in
-      guard let self, session.call.isOpen, !session.call.isFinished else { return }
+      // Once closed the session may be gone, though something still holds this object.
+      guard let self, !isClosed, session.call.isOpen, !session.call.isFinished else { return }
       rights.learn(
         channel, granted: granted, version: version, at: session.shard.loop.now.monotonic)
       last = nil
+      isAsking = false
       unsafe copy.withUnsafeBytes { unsafe self.receive($0) }
-      session.resume(by: Session.grantPause)
+      // Grants changed meanwhile, and it asks again: what comes after must wait on.
+      if !isAsking { session.resume(by: Session.grantPause) }
     }
   }
 
@@ -396,7 +410,7 @@ final class SlimStream {
     }
   }
 
-  private func count(_ refusal: Refusal) {
+  private func count(_ refusal: SlimRefusal) {
     switch refusal {
     case .none, .ask: break
     case .noRight: hub.counts.withoutRight &+= 1
@@ -507,58 +521,5 @@ final class SlimStream {
   func takeUsage() -> (messages: UInt64, bytes: UInt64) {
     defer { metered = (0, 0) }
     return metered
-  }
-}
-
-/// Why a message goes no further.
-private enum Refusal: Equatable {
-  case none, noRight, badMac, expired
-  case ask(ChannelID)
-}
-
-/// A header as it came last, and what follows from it.
-private final class KnownHeader {
-  /// The whole header record.
-  private let bytes: Bytes
-  let header: SlimHeader
-  /// Checked last: ttl. With `expired` all else is right.
-  var refusal = Refusal.none
-  /// Of the grants, when the refusal was found out.
-  var version: UInt64 = 0
-  /// For the MACs of the next hop (family B).
-  var hop: SlimHop?
-  var isRepeated = false
-  var route: SlimRoute?
-  var routeVersion: UInt64 = .max
-  /// The archived channel of the destination, once something was archived there.
-  var channel: ChannelRef?
-
-  init(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) {
-    bytes = unsafe Bytes(record)
-    self.header = header
-  }
-  /// Lives as long as the object.
-  var record: UnsafeRawBufferPointer {
-    unsafe UnsafeRawBufferPointer(start: bytes.base, count: bytes.count)
-  }
-  var isAllowed: Bool { refusal == .none }
-  var destination: SlimName? { header.destination }
-}
-
-/// The MACs of the last few headers that repeat, for one link.
-private struct MacCache {
-  private var entries: [(hop: SlimHop, tag: InlineArray<32, UInt8>)] = []
-  private var next = 0
-
-  mutating func tag(_ hop: SlimHop, _ mac: LinkMac) -> InlineArray<32, UInt8> {
-    for entry in entries where entry.hop === hop { return entry.tag }
-    let tag = mac.tag(hop.rest)
-    if entries.count < Limits.slimKnownMacs {
-      entries.append((hop, tag))
-    } else {
-      entries[next] = (hop, tag)
-      next = (next + 1) % entries.count
-    }
-    return tag
   }
 }
