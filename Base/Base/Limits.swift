@@ -90,6 +90,8 @@ public enum Limits {
   public static let slimHeldBytes = 1 << 20
   /// Seconds after which an archived SLIM channel that nobody publishes to is let go.
   public static let slimIdleSeconds = 120
+  /// Archived SLIM channels a shard follows; more: those of a second ago are let go, too.
+  public static let slimFollowed = 16_384
   /// Channels of other orgs whose grants one stream remembers; beyond, refusals are forgotten and asked for again,
   /// and a stream that uses so many gets no further one.
   public static let slimGrantsPerSession = 1_000

@@ -363,8 +363,12 @@ final class AdminCalls: @unchecked Sendable {
       graceMs: UInt32(clamping: grace.nanoseconds / 1_000_000))
   }
 
-  func adminToken(_ request: AdminCreateAdminTokenRequest) -> AdminCreateAdminTokenResponse {
-    let ttl = request.ttlSeconds <= 0 ? 3600 : min(request.ttlSeconds, Int64(Limits.jwtMaxSeconds))
+  func adminToken(
+    _ request: AdminCreateAdminTokenRequest
+  ) throws(Fault) -> AdminCreateAdminTokenResponse {
+    guard request.ttlSeconds >= 0 else { throw Fault(.badRequest, "ttl_seconds") }
+    let ttl =
+      request.ttlSeconds == 0 ? 3600 : min(request.ttlSeconds, Int64(Limits.jwtMaxSeconds))
     let now = node.loops[0].now.wall
     let expires = now.nanoseconds / 1_000_000_000 + ttl
     var out = AdminCreateAdminTokenResponse()

@@ -39,7 +39,7 @@ struct AdminRoutes {
       server, AdminService.createAdminToken, AdminCreateAdminTokenRequest.self,
       AdminCreateAdminTokenResponse.self
     ) { request, _, reply in
-      reply(.success(calls.adminToken(request)))
+      reply(Result { () throws(Fault) in try calls.adminToken(request) })
     }
     unary(
       server, AdminService.rotateSigningKey, AdminRotateSigningKeyRequest.self,

@@ -316,13 +316,20 @@ final class SlimHub {
     stream.replay(channel)
   }
 
-  /// Lets go what nobody publishes to any more.
+  /// Lets go what nobody publishes to any more; sooner when it is much, since the engine keeps what is followed.
   private func sweep() {
     let now = shard.loop.now.monotonic
     guard now >= sweepAt else { return }
-    sweepAt = now + .seconds(10)
-    let idle = Interval.seconds(Int64(Limits.slimIdleSeconds))
-    for (id, known) in attached where now - known.used > idle { detach(id) }
+    let isCrowded = attached.count > Limits.slimFollowed
+    sweepAt = now + .seconds(1)
+    let idle = Interval.seconds(isCrowded ? 1 : Int64(Limits.slimIdleSeconds))
+    for (id, known) in attached where now - known.used > idle && isSettled(id) { detach(id) }
+  }
+
+  /// Nothing is on its way into the channel that would have to be handed on.
+  private func isSettled(_ id: ChannelID) -> Bool {
+    guard let state = shard.engine.channelState(id) else { return false }
+    return state.pending == 0 && state.held == 0
   }
 
   /// Stops following a channel, until something is published to it again.

@@ -206,6 +206,22 @@ def full_disk(node: Node, report: Report) -> None:
     report.check("disk full: no stream is left", poll(5, sessions, 0.2))
 
 
+def many_names(node: Node, report: Report, count: int) -> None:
+    """Messages to ever new groups: a node keeps the last ones at hand, and a group in use stays live."""
+    name = group("acme/names/live", "A")
+    with RawSlim(node.grpc, "A") as source, RawSlim(node.grpc, "A") as other, RawSlim(node.grpc, "A") as sink:
+        assert sink.subscribe(name)
+        live = source.publication(name)
+        for start in range(0, count, 1000):
+            other.send(framed(*(other.publication(Name((1, 2, start + i), group("a/b/c", "A").id))(b"x")
+                                for i in range(1000))))
+            source.send(framed(live(b"%d" % start)))
+        wanted = [b"%d" % start for start in range(0, count, 1000)]
+        report.check(f"{count} new groups: one in use goes on", sink.waits_for(len(wanted)) == wanted)
+    report.check(f"{count} new groups cost at most 1 GiB", node.resident_bytes() >> 20 < 1024,
+                 f"{node.resident_bytes() >> 20} MiB")
+
+
 def main() -> int:
     a = arguments(__doc__)
     report = Report("slim attack")
@@ -217,6 +233,7 @@ def main() -> int:
             ends_while_held(node, report, family, 100 if proof else 8)
             mutated(node, report, family, 40_000 if proof else 2_000)
             churn(node, report, family, 10 if proof else 0.7)
+        many_names(node, report, 300_000 if proof else 5_000)
         report.check("the node is the one that was started", node.running() and node.pid == pid)
         ends_before_replay(node, report, 200 if proof else 40)
         report.check("the node still runs", node.running(), node.log()[-300:] if not node.running() else "")
