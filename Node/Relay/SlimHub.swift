@@ -163,22 +163,20 @@ final class SlimHub {
   // MARK: publishing
 
   /// `route`: what the sender's stream knows, looked up for this destination.
-  /// `brake`: the sender's stream, to be paused when another loop is behind.
-  func publish(
-    _ message: SlimMessage, on route: SlimRoute, from sender: SessionID?, brake: Session?
-  ) {
+  /// The sender's stream is paused when a loop that gets this is behind.
+  func publish(_ message: SlimMessage, on route: SlimRoute, from sender: SessionID?) {
     if message.isAnycast {
       switch route.pick(from: sender) {
       case .none: counts.unrouted &+= 1
       case .local(let id): hand(message, to: id)
-      case .loop(let loop): send(message, to: loop, brake)
+      case .loop(let loop): send(message, to: loop, sender)
       }
       return
     }
     for id in route.members where id != sender { hand(message, to: id) }
     if route.remoteTotal > 0 {
       for loop in route.remote.indices where route.remote[loop] > 0 {
-        send(message, to: loop, brake)
+        send(message, to: loop, sender)
       }
     }
   }
@@ -187,14 +185,20 @@ final class SlimHub {
     shard.sessions.find(id)?.slim?.forward(message)
   }
 
-  private func send(_ message: SlimMessage, to loop: Int, _ sender: Session?) {
+  private func send(_ message: SlimMessage, to loop: Int, _ sender: SessionID?) {
     shard.post(message, to: loop)
     onTheWay[loop] &+= message.frame.count
-    if let sender, onTheWay[loop] > Limits.slimMailBytes,
-      !sender.isPaused(by: Session.mailPause)
-    {
-      sender.pause(by: Session.mailPause)
-      waiting[loop].append(sender.id)
+    if onTheWay[loop] > Limits.slimMailBytes, let sender { slow(sender, until: loop) }
+  }
+
+  /// The sender may be on another loop: what is archived is routed where its channel is.
+  private func slow(_ sender: SessionID, until loop: Int) {
+    if waiting[loop].last == sender { return }
+    waiting[loop].append(sender)
+    if sender.loop == shard.index {
+      shard.sessions.find(sender)?.pause(by: Session.mailPause)
+    } else {
+      shard.post(.pause(sender, by: Session.mailPause), to: sender.loop)
     }
   }
 
@@ -276,7 +280,7 @@ final class SlimHub {
       channel.family, known.name, isAnycast: record.fanout == 1, record.holed(delivery.frame),
       record.hop, repeats: repeats, channel: channel, sequence: delivery.sequence,
       sender: delivery.publisher)
-    publish(message, on: route, from: delivery.publisher, brake: nil)
+    publish(message, on: route, from: delivery.publisher)
   }
 
   /// The engine ended the hub's own session: it follows on at once, for what is written next.
@@ -366,7 +370,13 @@ final class SlimHub {
     guard onTheWay[loop] <= Limits.slimMailBytes / 2, !waiting[loop].isEmpty else { return }
     let resumed = waiting[loop]
     waiting[loop] = []
-    for id in resumed { shard.sessions.find(id)?.resume(by: Session.mailPause) }
+    for id in resumed {
+      if id.loop == shard.index {
+        shard.sessions.find(id)?.resume(by: Session.mailPause)
+      } else {
+        shard.post(.resume(id, by: Session.mailPause), to: id.loop)
+      }
+    }
   }
 
   func receive(_ interest: [SlimInterest], from loop: Int) {

@@ -151,7 +151,7 @@ final class SlimStream {
       hub.counts.unrouted &+= 1
       return
     }
-    hub.publish(message, on: route, from: session.id, brake: session)
+    hub.publish(message, on: route, from: session.id)
   }
 
   // MARK: the archive's way
@@ -228,7 +228,7 @@ final class SlimStream {
       case .direct(let message):
         if unwritten > 0 { break release }
         if let route = hub.router.route(family, message.destination) {
-          hub.publish(message, on: route, from: session.id, brake: session)
+          hub.publish(message, on: route, from: session.id)
         } else {
           hub.counts.unrouted &+= 1
         }
