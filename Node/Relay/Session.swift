@@ -47,9 +47,11 @@ class Session {
   func readEnded(_ channel: ChannelRef) {}
 
   /// Ends the stream with a fault. The transport then reports the close.
-  func end(_ fault: Fault) {
+  /// `discarding`: what is queued goes too, for a peer that does not read.
+  func end(_ fault: Fault, discarding: Bool = false) {
     takeNoMore()
-    if call.isOpen { call.finish(fault.code.grpc, "\(fault.code.rawValue): \(fault)") }
+    call.finish(
+      fault.code.grpc, "\(fault.code.rawValue): \(fault)", discarding: discarding)
   }
 
   /// The same from the engine, which knows the session no more.
@@ -120,8 +122,6 @@ class Session {
     if pauses == 0 { call.pauseReading() }
     pauses |= 1 << UInt64(reason)
   }
-
-  final func isPaused(by reason: Int) -> Bool { pauses & (1 << UInt64(reason)) != 0 }
 
   final func resume(by reason: Int) {
     guard pauses & (1 << UInt64(reason)) != 0 else { return }

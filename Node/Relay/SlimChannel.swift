@@ -20,10 +20,7 @@ enum SlimChannel {
     family == .slimA ? "slim-a:" : "slim-b:"
   }
 
-  private static func hex(_ value: UInt64) -> String {
-    let digits = String(value, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
-  }
+  private static func hex(_ value: UInt64) -> String { Text.hex(bigEndianBytes(value)) }
 
   /// Reads the form above, and the one people type: `slim-a:org/namespace/service`, with `/ID` behind it for one
   /// instance. nil: no SLIM name.

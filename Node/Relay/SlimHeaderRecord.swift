@@ -50,15 +50,25 @@ final class SlimHeaderRecord: Sendable {
     }
   }
 
-  /// The same header at the same place, but for the MAC, which each receiver gets anew.
+  /// The same header at the same place, but for the MAC, which each receiver gets anew. Only where the header is the
+  /// publish's first record: elsewhere the same bytes may stand inside something else.
   private func stands(in frame: UnsafeRawBufferPointer) -> Bool {
-    guard start + bytes.count <= frame.count else { return false }
+    guard start + bytes.count <= frame.count, unsafe start == Self.firstRecord(of: frame) else {
+      return false
+    }
     let other = unsafe UnsafeRawBufferPointer(rebasing: frame[start..<start + bytes.count])
     return unsafe bytes.withUnsafeBytes { mine in
       guard mac > 0 else { return unsafe equal(mine, other, 0..<mine.count) }
       let after = mac + HoleFilling.bytes
       return unsafe equal(mine, other, 0..<mac) && equal(mine, other, after..<mine.count)
     }
+  }
+
+  /// Where the body of a message's publish begins, when that is its first record; nil when it is not.
+  private static func firstRecord(of frame: UnsafeRawBufferPointer) -> Int? {
+    var r = unsafe WireReader(frame, range: GrpcFrame.prefixBytes..<frame.count)
+    guard (try? r.nextTag()) == 26, let body = try? r.delimited() else { return nil }
+    return body.lowerBound
   }
 
   private func equal(

@@ -120,7 +120,7 @@ final class SlimStream {
       return
     }
     if mac > 0 { frame.makeHole(at: mac) }
-    if membersOnly, toGroup(envelope), !hub.router.isSubscribed(session.id, destination) {
+    if membersOnly, envelope.isToGroup, !hub.router.isSubscribed(session.id, destination) {
       hub.counts.withoutRight &+= 1
       return
     }
@@ -165,24 +165,13 @@ final class SlimStream {
   private func channel(
     _ envelope: SlimEnvelope, _ header: SlimKnownHeader, _ destination: SlimName
   ) -> ChannelRef? {
-    guard envelope.sessionType == 2 else { return nil }
-    if envelope.messageType == 1 {
-      guard toGroup(envelope) else { return nil }
+    if envelope.isToGroup {
       if let known = header.channel { return known }
       let made = hub.channel(family, destination)
       header.channel = made
       return made
     }
-    let changesGroup =
-      family == .slimA
-      ? [11, 12, 14, 15].contains(envelope.messageType)
-      : [11, 13, 14].contains(envelope.messageType)
-    return changesGroup ? hub.knownChannel(family, destination) : nil
-  }
-
-  /// A message of a group to all of it. A message_id above 31 bits is one to a single member.
-  private func toGroup(_ envelope: SlimEnvelope) -> Bool {
-    envelope.sessionType == 2 && envelope.messageType == 1 && envelope.messageID <= 0x7fff_ffff
+    return envelope.changesGroup(family) ? hub.knownChannel(family, destination) : nil
   }
 
   private func hold(_ outgoing: Outgoing) {
@@ -309,7 +298,7 @@ final class SlimStream {
   /// Replayed are messages, and only young ones: changes of the group were repeated by who made them.
   private func isStale(_ delivery: Delivery, _ cursor: Cursor) -> Bool {
     guard delivery.sequence <= cursor.head else { return false }
-    return delivery.type != 1
+    return delivery.type != UInt8(SlimNames.message)
       || cursor.since - delivery.wall > session.shard.node.settings.slimReplayWindow
   }
 
@@ -510,10 +499,9 @@ final class SlimStream {
     session.shard.node.log.warn(
       "SLIM stream disconnected: its queue ran over",
       ["org": .of(session.principal.org), "queued": .of(session.call.queuedBytes)])
-    hub.leave(self)
-    let fault = Fault(.stalled, "more than \(Limits.slimQueueBytes) bytes wait for this stream")
-    session.call.finish(
-      fault.code.grpc, "\(fault.code.rawValue): \(fault)", discarding: true)
+    session.end(
+      Fault(.stalled, "more than \(Limits.slimQueueBytes) bytes wait for this stream"),
+      discarding: true)
   }
 
   // MARK: usage

@@ -82,6 +82,9 @@ public enum SlimAnswer {
 
 /// Names of session message types, for logs, metrics and `channel tail`. 12 to 17 differ between the families.
 public enum SlimNames {
+  /// MSG, in both families.
+  public static let message: UInt32 = 1
+
   /// The name, or "type 99" for one that family does not have. For metrics ask `isKnown` first: numbers are a
   /// peer's choice.
   public static func messageType(_ type: UInt32, family: Family) -> String {

@@ -272,3 +272,23 @@ extension WireReader {
     at = position
   }
 }
+
+extension SlimEnvelope {
+  private var isMulticast: Bool { sessionType == 2 }
+
+  /// A message of a group to all of it. A message_id above 31 bits is one to a single member.
+  public var isToGroup: Bool {
+    isMulticast && messageType == SlimNames.message && messageID <= 0x7fff_ffff
+  }
+
+  /// GROUP_ADD, GROUP_REMOVE, GROUP_CLOSE, GROUP_PROPOSAL of A; GROUP_UPDATE, GROUP_CLOSE, GROUP_PROPOSAL of B.
+  public func changesGroup(_ family: Family) -> Bool {
+    guard isMulticast else { return false }
+    switch messageType {
+    case 11, 14: return true
+    case 12, 15: return family != .slimB
+    case 13: return family == .slimB
+    default: return false
+    }
+  }
+}

@@ -47,7 +47,7 @@ TESTS = [
     ("slim-versions", ["slim_versions.py"], (600, 600), "slim-bindings 1.0.1 to 3.3.1"),
 ]
 
-# Tests of what the relay does not serve yet: they run only when --only names them.
+# Tests that do not pass on every run yet (docs/proofs.md): they run only when --only names them.
 WAITING = {"slim-slow", "slim-kill"}
 
 # Only with --counts proof, or when --only names them.
