@@ -69,6 +69,8 @@ public enum Limits {
   public static let replyBytes = 256 << 10
   /// Event loops of a node, each with a shard: a stream keeps a bit for every one in a word.
   public static let loops = 56
+  /// Connections in a row that share a loop while it is not busy: what few apps send each other then crosses no thread.
+  public static let loopBlock = 16
 
   // MARK: SLIM
   /// Names one stream may be subscribed to; more: its Subscribe is acknowledged as failed.

@@ -68,6 +68,8 @@ public struct NodeSettings: Sendable {
   public var streamRate: Rate
   /// 0: one per core.
   public var loops: Int
+  /// Connections in a row that share a loop.
+  public var loopBlock: Int
   public var drain: Interval
   /// 0: without end.
   public var takeoverWait: Interval
@@ -129,6 +131,7 @@ public struct NodeSettings: Sendable {
     pollRate = rate("polls")
     streamRate = rate("streams")
     loops = Int(s.integer("loops"))
+    loopBlock = Int(s.integer("loop_block"))
     drain = s.duration("drain")
     takeoverWait = s.duration("takeover_wait")
     logLevel = s.text("log.level")

@@ -161,6 +161,9 @@ extension SettingSchema {
   private static let processKeys = [
     SettingKey("loops", .integer(0...Int64(Limits.loops)), "0", "Event loops; 0: one per core."),
     SettingKey(
+      "loop_block", .integer(1...1_000_000), "\(Limits.loopBlock)",
+      "Connections that come one after the other and share a loop while it is not busy."),
+    SettingKey(
       "drain", .duration, "\(Limits.drainSeconds)s", "From SIGTERM to the end of the last stream."),
     SettingKey(
       "takeover_wait", .duration, "1m",

@@ -45,6 +45,31 @@ final class DataDirectory: @unchecked Sendable {
     note("")
   }
 
+  /// Whether files here can be written past the page cache (O_DIRECT, open(2)): tmpfs and some network file systems
+  /// cannot.
+  func takesDirectWrites() -> Bool {
+    let name = path + "/.direct"
+    let file = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | DataDirectory.direct, 0o600)
+    if file < 0 { return false }
+    defer {
+      close(file)
+      unlink(name)
+    }
+    let page = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 4096)
+    defer { page.deallocate() }
+    page.initializeMemory(as: UInt8.self, repeating: 0)
+    return write(file, page.baseAddress, page.count) == page.count
+  }
+
+  /// The header hides it behind _GNU_SOURCE; the value differs between architectures.
+  private static var direct: Int32 {
+    #if arch(arm64)
+      0o200000
+    #else
+      0o40000
+    #endif
+  }
+
   /// Tells this opening of the directory from every other.
   private let run: String
 

@@ -28,8 +28,13 @@ final class Database: @unchecked Sendable {
     try Database(path, options, readOnly: true, names: try familyNames(path, options))
   }
 
-  static func open(_ path: String, _ options: StoreOptions) throws(RocksError) -> Database {
-    try Database(path, options, readOnly: false, names: Table.allCases.map { familyName($0) })
+  /// `directWrites`: the file system can write past the page cache.
+  static func open(
+    _ path: String, _ options: StoreOptions, directWrites: Bool
+  ) throws(RocksError) -> Database {
+    try Database(
+      path, options, readOnly: false, directWrites: directWrites,
+      names: Table.allCases.map { familyName($0) })
   }
 
   private static func familyNames(
@@ -44,9 +49,15 @@ final class Database: @unchecked Sendable {
   }
 
   private init(
-    _ path: String, _ options: StoreOptions, readOnly: Bool, names: [String]
+    _ path: String, _ options: StoreOptions, readOnly: Bool, directWrites: Bool = false,
+    names: [String]
   ) throws(RocksError) {
     let shared = SharedOptions(options)
+    // Tables are written once and seldom read: in the page cache they take the place of what is, and copying them
+    // there cost as much as all else of a flush.
+    if directWrites {
+      rocksdb_options_set_use_direct_io_for_flush_and_compaction(shared.database, 1)
+    }
     self.shared = shared
     var made = [OpaquePointer?](repeating: nil, count: names.count)
     var each: [OpaquePointer?] = names.map { $0 == "records" ? shared.records : shared.others }

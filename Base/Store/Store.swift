@@ -144,7 +144,8 @@ struct Opening {
       try refuseLostDatabase(head, synced)
     }
     do throws(RocksError) {
-      let database = try Database.open(directory.database, options)
+      let database = try Database.open(
+        directory.database, options, directWrites: directory.takesDirectWrites())
       try stampFormat(database)
       return database
     } catch {

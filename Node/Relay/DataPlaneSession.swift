@@ -17,8 +17,8 @@ final class DataPlaneSession: Session, GrpcHandler {
   // MARK: from the agent
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
-    if let slim {
-      unsafe slim.receive(bytes)
+    if let stream = borrowedSlim {
+      stream.with { unsafe $0.receive(bytes) }
       return
     }
     let view: SlimView
@@ -68,6 +68,7 @@ final class DataPlaneSession: Session, GrpcHandler {
     }
     let stream = SlimStream(self, family)
     slim = stream
+    shard.sessions.note(stream, of: id)
     unsafe stream.receive(bytes)
     return false
   }

@@ -54,12 +54,14 @@ extension NodeHost {
     let server = GrpcServer(loops: loops)
     register(on: server, trusted: false)
     if let place = settings.grpc {
-      addresses.grpc = try listen("grpc", place) { server.listen($0) }
+      addresses.grpc = try listen("grpc", place) {
+        server.listen($0, block: settings.loopBlock)
+      }
     }
     if let place = settings.grpcTls {
       let context = try tlsContext([.h2])
       addresses.grpcTls = try listen("grpc_tls", place) {
-        server.listen($0, tls: { context.makeWire() })
+        server.listen($0, tls: { context.makeWire() }, block: settings.loopBlock)
       }
     }
     listeners.agents = server

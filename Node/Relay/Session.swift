@@ -13,7 +13,11 @@ class Session {
   let kind: SessionKind
   let call: GrpcCall
   /// Of a SLIM app: what speaks its wire.
-  final var slim: SlimStream?
+  final var slim: SlimStream? {
+    didSet { borrowedSlim = slim.map { Borrowed($0) } }
+  }
+  /// The same: this session holds it.
+  final private(set) var borrowedSlim: Borrowed<SlimStream>?
   /// Cost of what each shard has sent and this stream has not yet put on the socket.
   private var owed: [Int]
   /// Shards that have heard of this session and must hear of its end.

@@ -62,8 +62,8 @@ final class Shard: @unchecked Sendable {
 
   /// Puts mail for another loop with what leaves at the end of the turn.
   @inline(__always) func post(_ mail: Mail, to shard: Int) { outbox[shard].append(mail) }
-  @inline(__always) func post(_ message: SlimMessage, to shard: Int) {
-    slimOutbox[shard].append(message)
+  @inline(__always) func post(_ message: borrowing SlimMessage, to shard: Int) {
+    slimOutbox[shard].append(copy message)
   }
 
   @inline(__always) func owner(of channel: ChannelID) -> Int { Int(channel.slot) % node.shardCount }
@@ -230,6 +230,7 @@ final class Shard: @unchecked Sendable {
 
   /// The loop's last step before it flushes its connections: seals what gathered, sends the mail.
   func endTurn() {
+    sessions.endTurn()
     slim.endTurn()
     engine.endTurn(at: loop.now)
     runEffects()
@@ -466,7 +467,10 @@ final class Shard: @unchecked Sendable {
   /// The store is about to close, or closed: SLIM is relayed without it until the successor serves.
   private(set) var isSealed = false
 
-  func seal() { isSealed = true }
+  func seal() {
+    isSealed = true
+    slim.seal()
+  }
 
   func retireSessions(finally: Bool) { sessions.forEach { $0.retire(finally: finally) } }
 

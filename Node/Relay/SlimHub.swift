@@ -8,54 +8,19 @@ import Settings
 import Slim
 import Store
 
-/// A SLIM publish on its way, as every receiver gets it but for its header MAC. One buffer, shared by all
-/// queues of all loops.
-struct SlimMessage: Sendable {
-  let family: Family
-  /// 1: to one subscriber.
-  let isAnycast: Bool
-  /// The sender uses this header again and again: its MACs are worth remembering.
-  let repeats: Bool
-  let destination: SlimName
-  /// gRPC prefix and message; family B: with a hole for the MAC.
-  let frame: Bytes
-  /// What a receiver's MAC is made of; nil in family A.
-  let hop: SlimHop?
-  /// Of an archived channel: where it stands in it.
-  let channel: ChannelRef?
-  let sequence: UInt64
-  /// Who sent it, when that is not known where it is routed.
-  let sender: SessionID?
-
-  init(
-    _ family: Family, _ destination: SlimName, isAnycast: Bool, _ frame: Bytes, _ hop: SlimHop?,
-    repeats: Bool, channel: ChannelRef? = nil, sequence: UInt64 = 0, sender: SessionID? = nil
-  ) {
-    self.family = family
-    self.destination = destination
-    self.isAnycast = isAnycast
-    self.frame = frame
-    self.hop = hop
-    self.repeats = repeats
-    self.channel = channel
-    self.sequence = sequence
-    self.sender = sender
-  }
-}
-
-/// The signed part of a header behind the link's own, for the next hop.
-final class SlimHop: Sendable {
-  let rest: [UInt8]
-  init(_ rest: [UInt8]) { self.rest = rest }
-}
-
 /// One loop's part of SLIM: routes publishes to sessions here and to the loops that have others, and
 /// acknowledges subscriptions when every loop knows of them.
 final class SlimHub {
   /// The shard holds its hub.
   @safe private unowned(unsafe) let shard: Shard
+  /// The same.
+  private let home: Borrowed<Shard>
   private(set) var router: SlimRouter
   var counts = SlimCounters()
+  /// What streams of this loop were sent in this turn.
+  var delivered = (messages: 0, bytes: 0)
+  /// Messages of groups are archived; no more once the shard is sealed.
+  private(set) var archives: Bool
   /// Bytes sent to each loop and not dealt with there yet.
   private var onTheWay: [Int]
   /// Sessions that wait until a loop has caught up.
@@ -88,6 +53,7 @@ final class SlimHub {
     var used: Instant
     /// The header of the last message handed on.
     var last: SlimHeaderRecord?
+    var course: SlimCourse?
     init(_ channel: ChannelRef, _ name: SlimName, at now: Instant) {
       self.channel = channel
       self.name = name
@@ -102,7 +68,9 @@ final class SlimHub {
 
   init(shard: Shard, loops: Int) {
     self.shard = shard
+    home = Borrowed(shard)
     router = SlimRouter(loop: shard.index, loops: loops)
+    archives = shard.node.settings.slimArchive
     onTheWay = [Int](repeating: 0, count: loops)
     waiting = [[SessionID]](repeating: [], count: loops)
   }
@@ -164,7 +132,7 @@ final class SlimHub {
 
   /// `route`: what the sender's stream knows, looked up for this destination.
   /// The sender's stream is paused when a loop that gets this is behind.
-  func publish(_ message: SlimMessage, on route: SlimRoute, from sender: SessionID?) {
+  func publish(_ message: borrowing SlimMessage, on route: SlimRoute, from sender: SessionID?) {
     if message.isAnycast {
       switch route.pick(from: sender) {
       case .none: counts.unrouted &+= 1
@@ -182,11 +150,12 @@ final class SlimHub {
   }
 
   @inline(__always) private func hand(_ message: borrowing SlimMessage, to id: SessionID) {
-    shard.sessions.find(id)?.slim?.forward(message)
+    guard let stream = home.with({ $0.sessions.stream(id) }) else { return }
+    stream.with { $0.forward(message) }
   }
 
-  private func send(_ message: SlimMessage, to loop: Int, _ sender: SessionID?) {
-    shard.post(message, to: loop)
+  private func send(_ message: borrowing SlimMessage, to loop: Int, _ sender: SessionID?) {
+    home.with { $0.post(message, to: loop) }
     onTheWay[loop] &+= message.frame.count
     if onTheWay[loop] > Limits.slimMailBytes, let sender { slow(sender, until: loop) }
   }
@@ -275,11 +244,15 @@ final class SlimHub {
     }
     let (record, repeats) = SlimHeaderRecord.of(delivery.frame, channel.family, known.last)
     guard let record else { return }
-    known.last = record.isShort ? record : nil
+    if !repeats || known.course == nil {
+      known.last = record.isShort ? record : nil
+      known.course = SlimCourse(
+        channel.family, known.name, isAnycast: record.fanout == 1, record.hop)
+    }
+    guard let course = known.course else { return }
     let message = SlimMessage(
-      channel.family, known.name, isAnycast: record.fanout == 1, record.holed(delivery.frame),
-      record.hop, repeats: repeats, channel: channel, sequence: delivery.sequence,
-      sender: delivery.publisher)
+      course, record.holed(delivery.frame), repeats: repeats, channel: channel,
+      sequence: delivery.sequence, sender: delivery.publisher)
     publish(message, on: route, from: delivery.publisher)
   }
 
@@ -347,9 +320,11 @@ final class SlimHub {
   /// Messages from another loop. Returns their bytes.
   func receive(_ messages: [SlimMessage]) -> Int {
     var bytes = 0
-    for index in messages.indices {
-      bytes &+= messages[index].frame.count
-      receive(messages[index])
+    unsafe messages.withUnsafeBufferPointer { all in
+      for index in all.indices {
+        bytes &+= unsafe all[index].frame.count
+        unsafe receive(all[index])
+      }
     }
     return bytes
   }
@@ -400,8 +375,14 @@ final class SlimHub {
 
   // MARK: the turn
 
+  /// The store closes: what comes from now on is only relayed.
+  func seal() { archives = false }
+
   /// Tells the other loops what changed, and acknowledges it when they have heard.
   func endTurn() {
+    shard.counts.delivered &+= delivered.messages
+    shard.counts.deliveredBytes &+= delivered.bytes
+    delivered = (0, 0)
     for stream in unmetered { meter(stream) }
     unmetered.removeAll(keepingCapacity: true)
     if !attached.isEmpty { sweep() }
@@ -481,12 +462,14 @@ private struct RouteCache {
   @inline(__always)
   mutating func find(_ message: borrowing SlimMessage, _ router: borrowing SlimRouter) -> SlimRoute?
   {
-    let name = message.destination
+    let name = message.course.destination
     let at = Int(truncatingIfNeeded: (name.c2 ^ name.idLow) & UInt64(Self.size - 1))
-    if let known = routes[at], known.isCurrent, known.name == name, known.family == message.family {
+    if let known = routes[at], known.isCurrent, known.name == name,
+      known.family == message.course.family
+    {
       return known
     }
-    let found = router.route(message.family, name)
+    let found = router.route(message.course.family, name)
     routes[at] = found
     return found
   }

@@ -22,14 +22,23 @@ final class SlimKnownHeader {
   /// For the MACs of the next hop (family B).
   var hop: SlimHop?
   var isRepeated = false
-  var route: SlimRoute?
+  /// What its messages have in common on their way; nil: they go nowhere.
+  var course: SlimCourse?
+  /// How the next message under it is made ready, when nothing of it moves.
+  let patch: SlimPatch?
+  var route: SlimRoute? {
+    didSet { borrowedRoute = route.map { Borrowed($0) } }
+  }
+  /// The same: `route` holds it.
+  private(set) var borrowedRoute: Borrowed<SlimRoute>?
   var routeVersion: UInt64 = .max
   /// The archived channel of the destination, once something was archived there.
   var channel: ChannelRef?
 
-  init(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) {
+  init(_ record: UnsafeRawBufferPointer, _ header: SlimHeader, _ family: Family) {
     bytes = unsafe Bytes(record)
     self.header = header
+    patch = SlimForward.patch(header, family: family)
   }
   /// Lives as long as the object.
   var record: UnsafeRawBufferPointer {

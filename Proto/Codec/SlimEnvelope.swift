@@ -274,7 +274,8 @@ extension WireReader {
 }
 
 extension SlimEnvelope {
-  private var isMulticast: Bool { sessionType == 2 }
+  /// Of a group's session.
+  public var isMulticast: Bool { sessionType == 2 }
 
   /// A message of a group to all of it. A message_id above 31 bits is one to a single member.
   public var isToGroup: Bool {

@@ -1,5 +1,13 @@
 public import Base
 
+/// What a publish is changed in before it goes on, where nothing of it moves. Offsets count from its header's record.
+public struct SlimPatch: Sendable {
+  /// Family B: the ttl to write, where, and where the MAC stands; `mac` 0: family A, nothing changes.
+  var ttl: UInt32 = 0
+  var ttlPlace = 0..<0
+  var mac = 0
+}
+
 /// Publishes as they go on to the next hop.
 public enum SlimForward {
   /// The gRPC frame of a publish that goes on: every byte as it came, but recv_from, forward_to and incoming_conn
@@ -16,21 +24,43 @@ public enum SlimForward {
     else { return nil }
     let isB = family == .slimB
     guard hasHopLeft(header, family) else { return nil }
-    guard canPatch(header, isB) else { return unsafe rebuilt(bytes, envelope, header, isB) }
+    guard let patch = patch(header, family: family) else {
+      return unsafe rebuilt(bytes, envelope, header, isB)
+    }
+    return unsafe again(bytes, headerAt: envelope.headerRecord.lowerBound, patch)
+  }
+
+  /// What to change in messages under this header; nil: something in them moves, or no hop is left.
+  public static func patch(_ header: SlimHeader, family: Family) -> SlimPatch? {
+    let isB = family == .slimB
+    guard hasHopLeft(header, family), canPatch(header, isB) else { return nil }
+    if !isB { return SlimPatch() }
+    return SlimPatch(
+      ttl: header.ttl - 1, ttlPlace: header.ttlPlace, mac: header.mac?.lowerBound ?? 0)
+  }
+
+  /// The same as `frame` for one more message under a header whose patch is known. `bytes` is a publish of at most
+  /// `Limits.messageBytes`, `headerAt` the offset of that header's record in it.
+  @inline(__always)
+  public static func again(
+    _ bytes: UnsafeRawBufferPointer, headerAt: Int, _ patch: SlimPatch
+  ) -> (frame: Bytes, macOffset: Int) {
     let prefix = GrpcFrame.prefixBytes
-    let start = prefix + envelope.headerRecord.lowerBound
+    let start = prefix + headerAt
     let frame = unsafe Bytes(count: prefix + bytes.count) { buffer in
       unsafe GrpcFrame.writePrefix(bytes.count, to: buffer)
       unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[prefix...]).copyMemory(from: bytes)
-      if isB, let mac = header.mac {
+      if patch.mac > 0 {
         var w = unsafe WireWriter(
-          UnsafeMutableRawBufferPointer(rebasing: buffer[header.ttlPlace.shifted(start)]))
-        w.uint32(header.ttl - 1)
-        w = unsafe WireWriter(UnsafeMutableRawBufferPointer(rebasing: buffer[mac.shifted(start)]))
+          UnsafeMutableRawBufferPointer(rebasing: buffer[patch.ttlPlace.shifted(start)]))
+        w.uint32(patch.ttl)
+        let mac = start + patch.mac
+        w = unsafe WireWriter(
+          UnsafeMutableRawBufferPointer(rebasing: buffer[mac..<mac + SlimHeader.macBytes]))
         w.zeros(SlimHeader.macBytes)
       }
     }
-    return (frame, isB ? start + (header.mac?.lowerBound ?? 0) : -1)
+    return (frame, patch.mac > 0 ? start + patch.mac : -1)
   }
 
   /// Whoever receives a message over a link takes one from its ttl and drops it at 0; so did this node. A has no ttl.

@@ -123,7 +123,7 @@ class Node:
     def __init__(self, folder_of_programs: str, *, data: str | None = None, auth: str = "required",
                  config: str = "", keep: bool = False, extra: list[str] | None = None,
                  environment: dict[str, str] | None = None, core_dumps: bool = False,
-                 open_files: int = 0, listeners: dict | None = None):
+                 open_files: int = 0, listeners: dict | None = None, together: bool = False):
         self.programs = pathlib.Path(folder_of_programs).resolve()
         self.own_data = data is None
         self.home = tempfile.mkdtemp(prefix="posthouse-test-")
@@ -134,6 +134,7 @@ class Node:
         self.environment = environment or {}
         self.core_dumps = core_dumps
         self.open_files = open_files
+        self.together = together            # connections that come together share a loop, as by default
         self.listeners = listeners or {}    # name to listening socket, passed on as systemd would
         self.config = ""
         if config:
@@ -158,6 +159,8 @@ class Node:
         line = [str(self.programs / "posthoused"), "--data", self.data, "--grpc", "127.0.0.1:0",
                 "--http", "127.0.0.1:0", "--auth", self.auth, "--admin-socket",
                 os.path.join(self.home, "admin.sock")]
+        # The few connections of a test meet on different loops: what crosses them is tried, too.
+        line += [] if self.together else ["--set", "loop_block=1"]
         return line + (["--config", self.config] if self.config else []) + self.extra
 
     def start(self, seconds: float = 60) -> "Node":

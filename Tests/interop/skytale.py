@@ -12,7 +12,7 @@ def main() -> int:
     a = arguments(__doc__)
     report = Report("skytale-sdk")
     for mode, auth in (("shim", "required"), ("keyless", "open")):
-        with Node(a.bin, auth=auth, keep=a.keep) as node:
+        with Node(a.bin, auth=auth, keep=a.keep, together=True) as node:
             key = node.create_tenant("acme")
             channel = "acme/team/general"
             for time in ("first", "second", "after kill -9"):

@@ -26,7 +26,7 @@ def node_for(a, version: str):
         with RealNode(version) as node:
             yield node
     elif a.node == "own":
-        with Node(a.bin, auth="open", keep=a.keep) as node:
+        with Node(a.bin, auth="open", keep=a.keep, together=True) as node:
             yield node
     else:
         yield types.SimpleNamespace(grpc=a.node.removeprefix("http://"))

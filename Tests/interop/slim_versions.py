@@ -32,7 +32,7 @@ def main() -> int:
         return report.skip(str(error))
     with contextlib.ExitStack() as stack, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         if a.node == "own":
-            one = stack.enter_context(Node(a.bin, auth="open", keep=a.keep))
+            one = stack.enter_context(Node(a.bin, auth="open", keep=a.keep, together=True))
             nodes = dict.fromkeys(pairs, one)
         elif a.node == "real":
             nodes = {pair: stack.enter_context(RealNode(max(pair))) for pair in pairs}

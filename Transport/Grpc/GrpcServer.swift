@@ -109,14 +109,14 @@ public final class GrpcServer: @unchecked Sendable {
     }
   }
 
-  /// The same on a socket that is bound already.
+  /// The same on a socket that is bound already. `block`: `Listener`.
   @discardableResult public func listen(
     _ socket: ListenSocket, tls: (@Sendable () -> Wire?)? = nil, aside: Aside? = nil,
-    maximumConnections: Int = Limits.connectionsPerListener
+    maximumConnections: Int = Limits.connectionsPerListener, block: Int = 1
   ) -> Listener {
     routes.sealed = true
     let listener = Listener(
-      socket, loops: loops, maximumConnections: maximumConnections
+      socket, loops: loops, maximumConnections: maximumConnections, block: block
     ) { [self] loop, _ in
       // A TLS side that cannot be made fails its handshake; it never falls back to clear text.
       let wire = tls.map { $0() ?? Wire() }

@@ -53,7 +53,7 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
 
   public final override func receiveData(_ bytes: UnsafeRawBufferPointer) {
     if isDeaf {
-      consume(unconsumed)
+      consumeSoon(unconsumed)
       return
     }
     var input = unsafe bytes
@@ -74,7 +74,7 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
         continue
       case .needsMore:
         // A message larger than the window could never arrive if its parts were held back.
-        consume(unconsumed)
+        consumeSoon(unconsumed)
         return
       case .tooLarge(let length):
         TransportCounts.shared.tooLarge.increment()
@@ -85,12 +85,12 @@ open class GrpcStream: Http2Stream, @unchecked Sendable {
       }
     }
     if isDeaf {
-      consume(unconsumed)
+      consumeSoon(unconsumed)
       return
     }
     // Paused: the rest is kept and not given back to the window.
     unsafe deframer.stash(input)
-    consume(unconsumed &- deframer.kept)
+    consumeSoon(unconsumed &- deframer.kept)
   }
 
   private func fail(_ status: GrpcStatus, _ message: String) {

@@ -43,6 +43,9 @@ public final class Http2Session: ConnectionDriver {
   private var prefaceSeen = 0
   private(set) var isReady = false
   private var isOver = false
+  /// Bytes are being read; streams that have some to give back after that.
+  private(set) var isReceiving = false
+  private var owing: [Http2Stream] = []
   /// Why the connection went.
   public private(set) var closeReason = ""
   private var refusal: String?
@@ -203,8 +206,11 @@ public final class Http2Session: ConnectionDriver {
       refuseGarbage(bytes)
       return
     }
+    isReceiving = true
     let n = nghttp2_session_mem_recv(
       handle, bytes.bindMemory(to: UInt8.self).baseAddress, bytes.count)
+    isReceiving = false
+    if !owing.isEmpty { settleWindows() }
     if !endedStreams.isEmpty { endedStreams.removeAll(keepingCapacity: endedStreams.count < 64) }
     if n < 0 {
       TransportCounts.shared.protocolErrors.increment()
@@ -217,6 +223,18 @@ public final class Http2Session: ConnectionDriver {
     } else if nghttp2_session_want_read(handle) == 0 {
       connection.markDirty()
     }
+  }
+
+  /// A stream has bytes to give back when all that was read is dealt with.
+  func owe(_ stream: Http2Stream) { owing.append(stream) }
+
+  private func settleWindows() {
+    for stream in owing {
+      let n = stream.consumable
+      stream.consumable = 0
+      stream.consume(n)
+    }
+    owing.removeAll(keepingCapacity: owing.count < 64)
   }
 
   private func checkPreface(_ bytes: UnsafeRawBufferPointer) -> Bool {

@@ -45,6 +45,8 @@ open class Http2Stream: @unchecked Sendable {
   final var promised = 0
   /// Bytes received and not yet given back to the peer's window.
   public internal(set) final var unconsumed = 0
+  /// Of these, what goes back when what was read has been dealt with.
+  final var consumable = 0
 
   public init() {}
 
@@ -113,6 +115,14 @@ open class Http2Stream: @unchecked Sendable {
 
   private func markDirty() {
     dirt.unsafelyUnwrapped._withUnsafeGuaranteedRef { $0.markDirty() }
+  }
+
+  /// Gives `n` received bytes back to the peer's windows: while bytes are being read, once for all of them.
+  public final func consumeSoon(_ n: Int) {
+    guard isOpen, n > 0 else { return }
+    guard session.isReceiving else { return consume(n) }
+    if consumable == 0 { session.owe(self) }
+    consumable = n
   }
 
   /// Gives `n` received bytes back to the peer's windows.

@@ -1,6 +1,7 @@
 public import Base
 internal import CSys
 internal import Report
+internal import Synchronization
 
 /// Something with a descriptor on a loop. Registered sources are kept alive by their loop.
 open class EventSource: @unchecked Sendable {
@@ -60,6 +61,7 @@ public final class EventLoop: @unchecked Sendable {
   private var graveyard: [EventSource] = []
   private var stopping = false
   private var threadID: UInt64 = 0
+  private let worked = Atomic<Int64>(0)
   private let finished = Handoff<Void>()
   /// The loop's one read buffer and the memory lent to connections that write.
   let readBuffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 256 << 10, alignment: 64)
@@ -181,6 +183,9 @@ public final class EventLoop: @unchecked Sendable {
   func addAcknowledgement(_ source: EventSource) { unacknowledged.append(source) }
   func addReader(_ source: EventSource) { readers.append(source) }
 
+  /// Nanoseconds spent in turns so far, waiting left out. From any thread.
+  public var workedNanoseconds: Int64 { worked.load(ordering: .relaxed) }
+
   // MARK: the turn
 
   private func run() {
@@ -200,6 +205,8 @@ public final class EventLoop: @unchecked Sendable {
       }
       runTimers()
       endTurn()
+      let spent = sys_monotonic_ns() &- now.monotonic.nanoseconds
+      worked.store(worked.load(ordering: .relaxed) &+ spent, ordering: .relaxed)
     }
     shutDown()
     finished.end()

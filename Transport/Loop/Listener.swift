@@ -13,7 +13,7 @@ public final class Listener: EventSource, @unchecked Sendable {
   private let loops: [EventLoop]
   private let maximum: Int
   private let make: Maker
-  private var turn = 0
+  private var placement: LoopPlacement
   private var closed = false
   private var stopped = false
   private var paused = false
@@ -29,17 +29,19 @@ public final class Listener: EventSource, @unchecked Sendable {
   /// Binds at once (so that the port is known), accepts as soon as the first loop gets round to it.
   public convenience init(
     _ endpoint: Endpoint, loops: [EventLoop],
-    maximumConnections: Int = Limits.connectionsPerListener,
+    maximumConnections: Int = Limits.connectionsPerListener, block: Int = 1,
     _ make: @escaping Maker
   ) throws(SocketError) {
     self.init(
-      try ListenSocket(endpoint), loops: loops, maximumConnections: maximumConnections, make)
+      try ListenSocket(endpoint), loops: loops, maximumConnections: maximumConnections,
+      block: block, make)
   }
 
-  /// Accepts from a socket that may have connections waiting already.
+  /// Accepts from a socket that may have connections waiting already. `block`: how many connections in a row share a
+  /// loop while it is not busy.
   public init(
     _ socket: ListenSocket, loops: [EventLoop],
-    maximumConnections: Int = Limits.connectionsPerListener,
+    maximumConnections: Int = Limits.connectionsPerListener, block: Int = 1,
     _ make: @escaping Maker
   ) {
     precondition(!loops.isEmpty, "a listener needs a loop")
@@ -48,6 +50,7 @@ public final class Listener: EventSource, @unchecked Sendable {
     self.loops = loops
     self.make = make
     maximum = maximumConnections
+    placement = LoopPlacement(loops: loops.count, block: block)
     super.init(loop: loops[0])
     loops[0].post { [self] in
       if !closed { _ = loop.register(self, descriptor: descriptor, events: EPOLLIN.rawValue) }
@@ -111,8 +114,8 @@ public final class Listener: EventSource, @unchecked Sendable {
     TransportCounts.shared.accepted.increment()
     TransportCounts.shared.open.increment()
     openCount.increment()
-    let home = loops[turn]
-    turn = (turn + 1) % loops.count
+    let home = loops[
+      placement.next(at: loop.now.monotonic.nanoseconds) { loops[$0].workedNanoseconds }]
     if home === loop {
       adopt(fd, peer, home)
     } else {
