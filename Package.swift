@@ -93,6 +93,9 @@ let package = Package(
     adapter("Http", "Transport/Http", ["Base", "Report", "Loop", "Tls", "CNghttp2", "CSys"]),
     room("Grpc", "Transport/Grpc", ["Base", "Codec", "Messages", "Report", "Loop", "Http"]),
 
+    // Federation: who owns what, who is there. Pure; hosted by the relay.
+    room("Ring", "Federation/Ring", ["Base", "Digest"]),
+
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
     room("Slim", "Node/Slim", ["Base", "Codec"]),
@@ -129,6 +132,7 @@ let package = Package(
       "TransportTests",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
     suite("StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit"]),
+    suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
     suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
     suite("SlimTests", ["Base", "Codec", "Slim"]),
     suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),
@@ -156,7 +160,7 @@ let package = Package(
       "fuzz", "Tests/fuzz",
       [
         "Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc",
-        "Engine", "Token",
+        "Engine", "Token", "Ring",
       ]),
   ],
   swiftLanguageModes: [.v6],

@@ -196,4 +196,29 @@ public enum Limits {
   public static let keysPerTenant = 1_000
   public static let invitesPerTenant = 100_000
   public static let channelsPerTenant = 1_000_000
+
+  // MARK: cluster
+  /// Nodes in a ring map, and copies of a slot counting its owner's; maps with more are refused.
+  public static let ringNodes = 1_024
+  public static let ringReplicas = 7
+  /// Bits of slot numbers that a ring map may have; `slotBits` is what nodes use.
+  public static let ringSlotBits = 4...16
+  /// UTF-8 bytes of a node's name, zone and region; longer ones are refused.
+  public static let nodeLabelBytes = 63
+  /// The largest weight of a node; 0 takes no slots.
+  public static let nodeWeight = 10_000
+  /// Earlier layouts kept for `ring history` and `ring revert`; the oldest goes.
+  public static let ringHistory = 16
+  /// Publishes, and bytes of them, held for a slot while it is handed over; more: `unavailable`.
+  public static let moveHeldMessages = 4_096
+  public static let moveHeldBytes = 8 << 20
+  /// Records a copy may lag behind for its slot to be sealed: what the stall has to carry.
+  public static let moveSealLag: UInt64 = 256
+  /// Records of a slot asked of the host in one piece, and pieces on their way to the target.
+  public static let moveChunkRecords: UInt64 = 1_024
+  public static let moveChunksInFlight: UInt64 = 4
+  /// Milliseconds a slot stays sealed without the target's word; then it is opened again, and tried later.
+  public static let moveSealMilliseconds: Int64 = 2_000
+  /// Milliseconds between two tries of a step of a move.
+  public static let moveRetryMilliseconds: Int64 = 500
 }

@@ -70,6 +70,16 @@ public struct TenantID: Hashable, Sendable, Comparable {
   public static let none = TenantID(0)
 }
 
+/// 8 random bytes naming a node for life, made when its data directory is. `none` (0) is no node's.
+public struct NodeID: Hashable, Sendable, Comparable, CustomStringConvertible {
+  public var value: UInt64
+  public init(_ value: UInt64) { self.value = value }
+  public static func < (a: NodeID, b: NodeID) -> Bool { a.value < b.value }
+  public static let none = NodeID(0)
+  /// 16 hex digits.
+  public var description: String { Text.hex(bigEndianBytes(value)) }
+}
+
 /// 8 random bytes naming a key, invite or join request within its tenant.
 public struct RecordID: Hashable, Sendable, Comparable {
   public var value: UInt64

@@ -5,7 +5,7 @@ import Testing
 struct Documents {
   @Test(
     "Every top folder has a card of at most 40 lines",
-    arguments: ["Base", "Proto", "Transport", "Node", "Admin", "Tests"])
+    arguments: ["Base", "Proto", "Transport", "Federation", "Node", "Admin", "Tests"])
   func cards(folder: String) throws {
     let card = try Repository.text(folder + "/README.md")
     #expect(card.split(separator: "\n", omittingEmptySubsequences: false).count <= 41)

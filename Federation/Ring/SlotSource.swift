@@ -1,0 +1,321 @@
+public import Base
+
+/// The source's side of a slot's move. Make one when the map asks for a move of a slot owned here, and one for every
+/// intent found at start. While it has not ended, no `SlotTarget` of the same slot may be made: its rows are the source's.
+public struct SlotSource: Sendable {
+  public enum Phase: Hashable, Sendable {
+    /// The target has not answered, or its link is down. Serves.
+    case offering
+    /// Serves.
+    case copying
+    /// The metadata store is asked whether it answers: only then is it worth sealing. Serves.
+    case asking
+    /// The host seals.
+    case sealing
+    /// Sealed; the rest goes over.
+    case completing
+    /// The intent is being written.
+    case intending
+    /// The map is asked to hand over. Only a map ends this.
+    case committing
+    /// The map names the target; the archive is kept until that serves.
+    case handed
+    case ended
+  }
+
+  public let id: SlotMoveID
+  public private(set) var phase: Phase = .offering
+  /// Last index of the slot's log.
+  public private(set) var head: UInt64
+  /// What the target has, and what the host was asked to send.
+  public private(set) var copied: UInt64 = 0
+  private var sent: UInt64 = 0
+  private var sealedAt: UInt64 = 0
+  private var seal: UInt32 = 0
+  private var linked = true
+  private var retryAt: Instant
+  private var sealAfter: Instant
+  private var failures = 0
+  private var holdingSince = Instant.zero
+  private var heldMessages = 0
+  private var heldBytes = 0
+  private var gaveUpHolding = false
+  private var handedRevision: UInt64 = 0
+
+  private typealias Effects = [SlotSourceEffect]
+
+  /// `head`: the last index of the slot's log. `intent`: what was found at start; then the slot stays sealed until a
+  /// map tells how the try ended.
+  public init(
+    _ id: SlotMoveID, head: UInt64, resuming intent: SlotIntent? = nil, at now: Instant,
+    into effects: inout [SlotSourceEffect]
+  ) {
+    self.id = id
+    self.head = head
+    retryAt = now
+    sealAfter = now
+    holdingSince = now
+    guard let intent else {
+      offer(at: now, &effects)
+      return
+    }
+    precondition(intent.move == id, "an intent of \(intent.move) for \(id)")
+    phase = .committing
+    (sealedAt, seal) = (intent.sealedAt, intent.seal)
+    copied = sealedAt
+    sent = sealedAt
+    commit(at: now, &effects)
+  }
+
+  /// Whether publishes go into the slot here.
+  public var serves: Bool { phase == .offering || phase == .copying || phase == .asking }
+
+  /// Where a publish of `bytes` goes.
+  public mutating func admit(bytes: Int) -> SlotAdmission {
+    switch phase {
+    case .offering, .copying, .asking: return .serve
+    case .handed, .ended: return .forward(id.target)
+    case .sealing, .completing, .intending, .committing:
+      if gaveUpHolding || heldMessages >= Limits.moveHeldMessages
+        || heldBytes + bytes > Limits.moveHeldBytes
+      {
+        return .refuse
+      }
+      heldMessages += 1
+      heldBytes += bytes
+      return .hold
+    }
+  }
+
+  // MARK: inputs
+
+  /// The link to the target came up or went down.
+  public mutating func receiveLink(
+    up: Bool, at now: Instant, into effects: inout [SlotSourceEffect]
+  ) {
+    linked = up
+    if up {
+      receiveTick(at: now, forced: true, &effects)
+      return
+    }
+    switch phase {
+    case .copying, .asking: phase = .offering
+    case .sealing, .completing: unseal(at: now, &effects)
+    // From the intent on the target has everything: only the map is needed.
+    case .offering, .intending, .committing, .handed, .ended: break
+    }
+  }
+
+  /// The slot's log grew.
+  public mutating func receiveHead(
+    _ head: UInt64, at now: Instant, into effects: inout [SlotSourceEffect]
+  ) {
+    self.head = max(self.head, head)
+    if phase == .copying { pump(at: now, &effects) }
+  }
+
+  public mutating func receive(
+    _ message: SlotMoveMessage, at now: Instant, into effects: inout [SlotSourceEffect]
+  ) {
+    switch message {
+    case .ready(let have): receiveReady(have, at: now, &effects)
+    case .copied(let upTo):
+      guard upTo > copied, upTo <= sent else { return }
+      copied = upTo
+      failures = 0
+      pump(at: now, &effects)
+    case .complete(let which):
+      guard phase == .completing, which == seal else { return }
+      phase = .intending
+      effects.append(.writeIntent(SlotIntent(move: id, sealedAt: sealedAt, seal: seal)))
+    case .opened:
+      guard phase == .handed else { return }
+      end(&effects, .finish)
+    case .offer, .sealed, .handed, .stop: return
+    }
+  }
+
+  /// The host has sealed: nothing comes after `index`.
+  public mutating func receiveSealed(
+    at index: UInt64, now: Instant, into effects: inout [SlotSourceEffect]
+  ) {
+    guard phase == .sealing else { return }
+    phase = .completing
+    head = max(head, index)
+    sealedAt = index
+    pump(at: now, &effects)
+    effects.append(.copyState(at: sealedAt, seal: seal))
+    effects.append(.send(.sealed(at: sealedAt, seal: seal)))
+  }
+
+  /// The intent is on disk.
+  public mutating func receiveIntentWritten(
+    at now: Instant, into effects: inout [SlotSourceEffect]
+  ) {
+    guard phase == .intending else { return }
+    phase = .committing
+    commit(at: now, &effects)
+  }
+
+  /// The intent is surely not on disk, and never will be.
+  public mutating func receiveIntentFailed(
+    at now: Instant, into effects: inout [SlotSourceEffect]
+  ) {
+    if phase == .intending { unseal(at: now, &effects) }
+  }
+
+  /// A map was seen. `fresh`: it answers a `readMap` or a `commit`.
+  public mutating func receiveMap(
+    _ slot: RingSlot, revision: UInt64, fresh: Bool, at now: Instant,
+    into effects: inout [SlotSourceEffect]
+  ) {
+    // An older map than the try knows nothing of it.
+    guard phase != .ended, revision >= id.attempt else { return }
+    if slot.owner == id.target, slot.epoch == id.epoch + 1 {
+      hand(revision, at: now, &effects)
+    } else if slot.epoch > id.epoch, slot.owner == id.source {
+      // The target was declared gone, and the slot given back: what is here is all there is of it.
+      giveUp(&effects)
+    } else if slot.epoch > id.epoch {
+      // Given to another without us, or handed on by the target already.
+      effects.append(.forwardHeld)
+      end(&effects, .finish)
+    } else if slot.move?.attempt != id.attempt || slot.move?.target.owner != id.target {
+      giveUp(&effects)
+    } else if fresh, phase == .asking {
+      phase = .sealing
+      seal += 1
+      holdingSince = now
+      retryAt = now + .milliseconds(Limits.moveSealMilliseconds)
+      effects.append(.seal)
+      effects.append(.wake(retryAt))
+    }
+  }
+
+  public mutating func receiveTick(at now: Instant, into effects: inout [SlotSourceEffect]) {
+    receiveTick(at: now, forced: false, &effects)
+  }
+
+  // MARK: inside
+
+  private mutating func receiveTick(at now: Instant, forced: Bool, _ effects: inout Effects) {
+    if !serves, phase != .handed, phase != .ended, !gaveUpHolding,
+      now - holdingSince >= .seconds(Int64(Limits.publishHoldSeconds))
+    {
+      gaveUpHolding = true
+      if heldMessages > 0 { effects.append(.refuseHeld) }
+      (heldMessages, heldBytes) = (0, 0)
+    }
+    guard forced || now >= retryAt else { return }
+    switch phase {
+    case .offering: if linked { offer(at: now, &effects) }
+    case .copying:
+      // Nothing was heard for a while: say again where the target should go on.
+      offer(at: now, &effects)
+    case .asking:
+      phase = .copying
+      pump(at: now, &effects)
+    case .sealing, .completing:
+      if !forced { unseal(at: now, &effects) }
+    case .intending: break
+    case .committing: commit(at: now, &effects)
+    case .handed:
+      effects.append(.send(.handed(revision: handedRevision)))
+      wake(at: now, &effects)
+    case .ended: break
+    }
+  }
+
+  private mutating func receiveReady(_ have: UInt64, at now: Instant, _ effects: inout Effects) {
+    switch phase {
+    case .offering, .copying, .asking:
+      // What the target lost, it gets again; it cannot have more than there is.
+      guard have <= head else { return }
+      copied = have
+      sent = have
+      phase = .copying
+      pump(at: now, &effects)
+    case .handed:
+      // It crashed before it had all, and the map was faster: everything is still here.
+      guard have <= sealedAt else { return }
+      copied = have
+      sent = have
+      if have < sealedAt { effects.append(.copy(from: have + 1, through: sealedAt)) }
+      sent = sealedAt
+      effects.append(.copyState(at: sealedAt, seal: seal))
+      effects.append(.send(.sealed(at: sealedAt, seal: seal)))
+    case .sealing, .completing, .intending, .committing, .ended: return
+    }
+  }
+
+  private mutating func offer(at now: Instant, _ effects: inout Effects) {
+    phase = .offering
+    effects.append(.send(.offer(head: head)))
+    wake(at: now, &effects)
+  }
+
+  private mutating func commit(at now: Instant, _ effects: inout Effects) {
+    effects.append(.commit)
+    wake(at: now, &effects)
+  }
+
+  private mutating func wake(at now: Instant, _ effects: inout Effects) {
+    retryAt = now + .milliseconds(Limits.moveRetryMilliseconds)
+    effects.append(.wake(retryAt))
+  }
+
+  /// Sends what may be under way, and seals when the target is close behind.
+  private mutating func pump(at now: Instant, _ effects: inout Effects) {
+    guard phase == .copying || phase == .completing else { return }
+    let last = phase == .completing ? sealedAt : head
+    let window = Limits.moveChunkRecords * Limits.moveChunksInFlight
+    // The last records are few: they need no window.
+    while sent < last, phase == .completing || sent - copied < window {
+      let through = min(last, sent + Limits.moveChunkRecords)
+      effects.append(.copy(from: sent + 1, through: through))
+      sent = through
+    }
+    if phase == .completing { return }
+    wake(at: now, &effects)
+    if head - copied <= Limits.moveSealLag, now >= sealAfter {
+      phase = .asking
+      effects.append(.readMap)
+    }
+  }
+
+  /// Before the intent is written nobody can hand the slot over: it is simply served again.
+  private mutating func unseal(at now: Instant, _ effects: inout Effects) {
+    failures = min(failures + 1, 6)
+    sealAfter = now + .milliseconds(Limits.moveRetryMilliseconds << Int64(failures))
+    release(&effects)
+    offer(at: now, &effects)
+  }
+
+  private mutating func release(_ effects: inout Effects) {
+    (heldMessages, heldBytes) = (0, 0)
+    gaveUpHolding = false
+    effects.append(.unseal)
+  }
+
+  private mutating func giveUp(_ effects: inout Effects) {
+    if phase == .intending || phase == .committing { effects.append(.clearIntent) }
+    if !serves { release(&effects) }
+    effects.append(.send(.stop))
+    end(&effects, .cancelled)
+  }
+
+  private mutating func hand(_ revision: UInt64, at now: Instant, _ effects: inout Effects) {
+    if phase == .handed { return }
+    phase = .handed
+    handedRevision = revision
+    (heldMessages, heldBytes) = (0, 0)
+    effects.append(.send(.handed(revision: revision)))
+    effects.append(.forwardHeld)
+    wake(at: now, &effects)
+  }
+
+  private mutating func end(_ effects: inout Effects, _ last: SlotSourceEffect) {
+    phase = .ended
+    effects.append(last)
+  }
+}
