@@ -34,7 +34,7 @@ struct Options {
       relay     messages through channels to their subscribers, beside limitgrpc
       durable   acknowledged publishes at `synced`, beside limitlog
       idle      memory of waiting subscribers, beside limitgrpc
-      slim      both SLIM wires, beside the nodes of published packages and limitgrpc
+      slim      both SLIM wires, beside the nodes of published packages, limitgrpc, nats-server
       slim-idle memory of waiting SLIM subscribers, beside the same
       slim-soak 1,000 channels of 10 subscribers at 10 messages a second each, beside limitgrpc
       --quick               1 KiB only, one second each, no fixed-rate runs

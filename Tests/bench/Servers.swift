@@ -9,8 +9,10 @@ final class Server {
   /// Holds its data and the logs of who talks to it; goes when it ends.
   let directory: URL
 
+  /// `ready`: what the program says when it is, or waits for.
   private init(
-    _ program: URL, _ arguments: (URL) -> [String], key: String, _ options: Options
+    _ program: URL, _ arguments: (URL) -> [String], key: String, _ options: Options,
+    ready wait: ((ChildProcess, URL) throws -> String)? = nil
   ) throws {
     let name = "posthouse-bench-\(ProcessInfo.processInfo.processIdentifier)-\(UUID().uuidString)"
     directory = options.data.appendingPathComponent(name, isDirectory: true)
@@ -18,7 +20,7 @@ final class Server {
     Server.directories.append(directory)
     do {
       child = try ChildProcess(program, arguments(directory), directory: directory)
-      let line = try child.nextLine(timeoutSeconds: 60)
+      let line = try wait?(child, directory) ?? child.nextLine(timeoutSeconds: 60)
       guard let port = Server.port(of: key, in: line) else {
         child.end()
         let name = program.lastPathComponent
@@ -64,6 +66,32 @@ final class Server {
   /// The node inside a published package; `python` is the one of its environment.
   static func slimNode(python: URL, script: URL, _ options: Options) throws -> Server {
     try Server(python, { _ in [script.path, "0"] }, key: "grpc", options)
+  }
+
+  /// Where Debian's package puts it; nil: not installed.
+  static var nats: URL? {
+    ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"]
+      .first { FileManager.default.isExecutableFile(atPath: $0) }.map { URL(fileURLWithPath: $0) }
+  }
+
+  /// nats-server as it comes, on a port of its choice.
+  static func nats(_ program: URL, _ options: Options) throws -> Server {
+    try Server(
+      program, { ["-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", $0.path] }, key: "nats",
+      options
+    ) { child, directory in
+      // {"nats":["nats://127.0.0.1:PORT"],...}
+      let file = directory.appendingPathComponent("nats-server_\(child.id).ports")
+      for _ in 0..<500 {
+        if let text = try? String(contentsOf: file, encoding: .utf8),
+          let found = text.split(separator: "\"").first(where: { $0.hasPrefix("nats://") })
+        {
+          return "READY nats=\(found)"
+        }
+        usleep(10_000)
+      }
+      throw BenchTrouble("nats-server wrote no ports file")
+    }
   }
 
   static func posthoused(archive: Bool, _ options: Options) throws -> Server {

@@ -50,9 +50,14 @@ struct SlimBench {
     var off = Figures()
     var on = Figures()
     var limit = Figures()
+    /// nats-server with the same load in its own protocol, where it is installed.
+    var nats = Figures()
 
     var troubles: [String] {
-      [("peer", peer), ("archive off", off), ("archive on", on), ("limitgrpc", limit)].compactMap {
+      [
+        ("peer", peer), ("archive off", off), ("archive on", on), ("limitgrpc", limit),
+        ("nats-server", nats),
+      ].compactMap {
         name, figures in
         figures.trouble.map { "\(family.rawValue) \(shape.name) \(size) B \(name): \($0)" }
       }
@@ -60,6 +65,9 @@ struct SlimBench {
   }
 
   func run() throws -> [Cell] {
+    if Server.nats == nil {
+      say("nats-server is not installed: its columns stay empty (apt-get install nats-server)")
+    }
     var cells: [Cell] = []
     for name in options.peers {
       let peer = try SlimPeer(name, options)
@@ -80,19 +88,22 @@ struct SlimBench {
           Server.posthoused(archive: archive, options), name, &cell, archive ? \.on : \.off)
       }
       try visit(Server.limitGrpc(options), "limitgrpc", &cell, \.limit, ["--yardstick"])
+      if let nats = Server.nats {
+        try visit(Server.nats(nats, options), "nats-server", &cell, \.nats, family: "nats")
+      }
     }
     return cell
   }
 
   private func visit(
     _ server: Server, _ name: String, _ cell: inout Cell, _ place: WritableKeyPath<Cell, Figures>,
-    _ more: [String] = []
+    _ more: [String] = [], family: String? = nil
   ) throws {
     defer { server.end() }
     let (shape, size) = (cell.shape, cell.size)
     let load =
       [
-        "--family", cell.family.rawValue, "--channels", "\(shape.channels)",
+        "--family", family ?? cell.family.rawValue, "--channels", "\(shape.channels)",
         "--subscribers", "\(shape.subscribers)", "--size", "\(size)",
       ] + more
     let full = load + ["--window", "\(shape.window(size: size))"]
@@ -196,7 +207,9 @@ extension SlimBench {
       title: "SLIM, as fast as the window allows",
       columns: [
         "wire, shape, size, archive, client", "deliveries/s", "SLIM's", "ratio", "CPU us/delivery",
-        "SLIM's", "ratio", "limitgrpc's deliveries/s", "of limit", "lost",
+        "SLIM's", "ratio", "limitgrpc's deliveries/s", "of limit", "nats-server's",
+        "of nats-server",
+        "lost",
       ])
     for cell in cells {
       for archive in [false, true] {
@@ -228,6 +241,8 @@ extension SlimBench {
       Show.demand(cell.cpu(archive: archive, quickAcks: quick), else: Show.ratio(cpu, to: peerCPU)),
       Show.count(Figures.best(limits)),
       Show.demand(limit, else: Show.ratio(rate, to: Figures.best(limits))),
+      Show.count(Figures.best(cell.nats.runs(quickAcks: quick))),
+      Show.ratio(rate, to: Figures.best(cell.nats.runs(quickAcks: quick))),
       "\(ours.map(\.lost).reduce(0, +))",
     ]
   }
@@ -236,13 +251,15 @@ extension SlimBench {
     var table = Table(
       title: "SLIM, at a fixed rate",
       columns: [
-        "wire, shape, size", "p50 / p99 us", "archive on", "SLIM's", "limitgrpc's", "p50 ratio",
+        "wire, shape, size", "p50 / p99 us", "archive on", "SLIM's", "limitgrpc's",
+        "nats-server's", "p50 ratio",
       ])
     for cell in cells where !cell.peer.paced.isEmpty {
       table.rows.append([
         "\(cell.family.rawValue) \(cell.shape.name), \(cell.size) B",
         Show.latency(cell.off.pacedMedian), Show.latency(cell.on.pacedMedian),
         Show.latency(cell.peer.pacedMedian), Show.latency(cell.limit.pacedMedian),
+        Show.latency(cell.nats.pacedMedian),
         Show.demand(cell.latency())
           + (cell.shape.channels > 1 ? " of limitgrpc's" : " of SLIM's"),
       ])

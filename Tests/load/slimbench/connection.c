@@ -1,4 +1,4 @@
-#include "connection.h"
+#include "nats.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -35,7 +35,7 @@ static void note_error(const char *text, size_t count) {
   net.last_error[count] = 0;
 }
 
-static void end_connection(connection *c, const char *reason) {
+void connection_end(connection *c, const char *reason) {
   if (c->closed) return;
   c->closed = true;
   net.closed += 1;
@@ -53,6 +53,11 @@ static void mark_dirty(connection *c) {
   first_dirty = c;
 }
 
+void connection_write(connection *c, const void *bytes, size_t count) {
+  byte_queue_append(&c->socket, bytes, count);
+  mark_dirty(c);
+}
+
 static void watch_write(connection *c, bool on) {
   if (c->watches_write == on) return;
   struct epoll_event event = {.events = EPOLLIN | (on ? EPOLLOUT : 0), .data.ptr = c};
@@ -65,7 +70,7 @@ static void flush_connection(connection *c) {
     ssize_t sent = send(c->fd, byte_queue_first(&c->socket), byte_queue_count(&c->socket), MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno != EAGAIN) {
-        end_connection(c, strerror(errno));
+        connection_end(c, strerror(errno));
       } else {
         watch_write(c, true);
       }
@@ -199,7 +204,7 @@ static void receive_frame(connection *c, const uint8_t *head, byte_range bytes, 
     case frame_data: receive_data(c, bytes, now); break;
     case frame_headers:
       c->open = true;
-      if (flags & flag_end_stream) end_connection(c, "the server answered with an error status");
+      if (flags & flag_end_stream) connection_end(c, "the server answered with an error status");
       return;
     case frame_settings:
       if (!(flags & flag_ack)) receive_settings(c, bytes);
@@ -213,8 +218,8 @@ static void receive_frame(connection *c, const uint8_t *head, byte_range bytes, 
     case frame_window:
       if (bytes.count == 4) receive_window_update(c, bytes.bytes, of_stream);
       break;
-    case frame_reset: end_connection(c, "the server reset the stream"); break;
-    case frame_goaway: end_connection(c, "the server sent GOAWAY"); break;
+    case frame_reset: connection_end(c, "the server reset the stream"); break;
+    case frame_goaway: connection_end(c, "the server sent GOAWAY"); break;
     default: break;
   }
 }
@@ -237,7 +242,7 @@ static void read_connection(connection *c) {
   ssize_t count = recv(c->fd, scratch, sizeof scratch, 0);
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0) {
-    end_connection(c, count == 0 ? "connection closed by the server" : strerror(errno));
+    connection_end(c, count == 0 ? "connection closed by the server" : strerror(errno));
     return;
   }
   // The kernel forgets this option with every acknowledgement.
@@ -245,13 +250,15 @@ static void read_connection(connection *c) {
   if (net.options->quick_acks) setsockopt(c->fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
   uint64_t now = clock_now_ns();
   byte_range bytes = {scratch, (size_t)count};
+  size_t (*receive)(connection *, byte_range, uint64_t) =
+      net.options->family == family_nats ? nats_receive : receive_frames;
   if (byte_queue_count(&c->unparsed) == 0) {
-    size_t taken = receive_frames(c, bytes, now);
+    size_t taken = receive(c, bytes, now);
     if (taken < bytes.count) byte_queue_append(&c->unparsed, scratch + taken, bytes.count - taken);
     return;
   }
   byte_queue_append(&c->unparsed, scratch, bytes.count);
-  byte_queue_consume(&c->unparsed, receive_frames(c, byte_queue_range(&c->unparsed), now));
+  byte_queue_consume(&c->unparsed, receive(c, byte_queue_range(&c->unparsed), now));
 }
 
 // MARK: life
@@ -308,6 +315,12 @@ connection *connection_open(void *owner, uint32_t window) {
   if (c->fd < 0) die("connect");
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
   epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
+  if (net.options->family == family_nats) {
+    // It takes what TCP takes.
+    c->connection_window = c->stream_window = INT64_MAX / 2;
+    nats_write_connect(c);
+    return c;
+  }
   write_preface(c, window);
   write_request(c);
   mark_dirty(c);

@@ -48,6 +48,10 @@ void write_data_frames(const connection *c, byte_queue *frames, byte_range bytes
 void connection_send(connection *c, byte_range frames, size_t count);
 /// Wraps one message into gRPC and DATA frames and queues it.
 void connection_send_message(connection *c, const byte_queue *message);
+/// Queues bytes as they are.
+void connection_write(connection *c, const void *bytes, size_t count);
+/// Gives it up; the reason is reported.
+void connection_end(connection *c, const char *reason);
 /// Reads nothing from it any more.
 void connection_stall(connection *c);
 /// Flushes, waits up to `timeout_ns` for input, handles it, flushes.

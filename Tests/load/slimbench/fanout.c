@@ -108,7 +108,7 @@ static void print_result(const options *o, const schedule *s, measurement m) {
   double deliveries = load.deliveries > 0 ? (double)load.deliveries : 1;
   const histogram *h = &load.latency;
   printf(
-      "{\"mode\":\"fanout\",\"family\":\"%s\",\"quickack\":%s", o->family == family_a ? "A" : "B",
+      "{\"mode\":\"fanout\",\"family\":\"%s\",\"quickack\":%s", (const char *[]){"A", "B", "nats"}[o->family],
       o->quick_acks ? "true" : "false");
   printf(
       ",\"channels\":%d,\"subs\":%d,\"stalled\":%d,\"size\":%zu,\"window\":%d,\"rate\":%.0f",

@@ -1,4 +1,5 @@
 #include "fleet.h"
+#include "nats.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +37,7 @@ static void ask_refill(int index) {
 static byte_range payload_of(byte_range message) {
   size_t size = net.options->size;
   // Nothing but a relay's own additions could stand behind the payload.
-  if (message.count > size && memcmp(message.bytes + message.count - size, "load", 4) == 0) {
+  if (message.count >= size && memcmp(message.bytes + message.count - size, "load", 4) == 0) {
     return (byte_range){message.bytes + message.count - size, size};
   }
   return find_bytes(find_bytes(find_bytes(find_bytes(message, 3), 3), 1), 2);
@@ -187,6 +188,10 @@ static void open_members(
     // The yardstick takes one subscription a stream.
     if (!o->yardstick) subscribe(o, members[i], numbers[i], own_name(o, numbers[i]));
     if (members[i]->publishes) continue;
+    if (o->family == family_nats) {
+      nats_write_subscribe(members[i]->connection, channel_name(o, text, sizeof text, members[i]->channel).service);
+      continue;
+    }
     subscribe(o, members[i], numbers[i], channel_name(o, text, sizeof text, members[i]->channel));
   }
   wait_until(is_subscribed, members, count, "subscriptions are not acknowledged");
@@ -219,6 +224,11 @@ static void open_stalled(const options *o) {
 static void prepare_frames(const options *o, int index, uint64_t number) {
   channel *c = &load.channels[index];
   char text[64];
+  if (o->family == family_nats) {
+    c->payload_at = nats_write_publish(&c->frames, channel_name(o, text, sizeof text, index).service, o->size);
+    c->data_count = byte_queue_count(&c->frames);
+    return;
+  }
   byte_queue message = {0};
   byte_queue grpc = {0};
   uint32_t fanout = load.per_channel + o->stalled == 1 ? 1 : 256;

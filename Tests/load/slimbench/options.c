@@ -5,7 +5,7 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: slimbench fanout|idle --port P --family A|B [options]\n"
+    "usage: slimbench fanout|idle --port P --family A|B|nats [options]\n"
     "  --host ADDRESS          127.0.0.1\n"
     "  --channels N            1\n"
     "  --subscribers N         fanout: per channel, 1\n"
@@ -52,6 +52,7 @@ static char *bearer(const char *token) {
 
 static wire_family parse_family(const char *text) {
   if (strcmp(text, "A") == 0) return family_a;
+  if (strcmp(text, "nats") == 0) return family_nats;
   if (strcmp(text, "B") != 0) refuse("--family");
   return family_b;
 }
@@ -113,6 +114,7 @@ options options_parse(int count, char **arguments) {
   }
   if (o.port == 0) refuse("--port is missing");
   if (strlen(o.org) > 63) refuse("--org");
+  if (o.family == family_nats) o.yardstick = true;
   if (o.yardstick) o.acks = false;
   return o;
 }

@@ -3,8 +3,8 @@
 
 #include "measure.h"
 
-/// SLIM's two wires: A is 1.x, B is 2.x and 3.x.
-typedef enum { family_a, family_b } wire_family;
+/// SLIM's two wires: A is 1.x, B is 2.x and 3.x; and that of nats-server, to compare with.
+typedef enum { family_a, family_b, family_nats } wire_family;
 
 typedef struct {
   const char *mode;
@@ -23,7 +23,7 @@ typedef struct {
   double seconds;
   bool quick_acks;        // TCP_QUICKACK: a node that leaves Nagle on is not punished
   bool acks;              // subscriptions are acknowledged (from 1.3 on)
-  bool yardstick;         // the server is limitgrpc: no link, no acks, one subscription a stream
+  bool yardstick;         // the server is limitgrpc or nats-server: no link, no acks, one subscription a stream
   const char *token;      // the value of the authorization header, or NULL
   const char *org;        // first part of all names
   process_list server;
