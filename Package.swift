@@ -72,6 +72,8 @@ let package = Package(
     .systemLibrary(
       name: "CRocksDB", path: "Clib/CRocksDB", pkgConfig: "rocksdb",
       providers: [.apt(["librocksdb-dev"])]),
+    .target(
+      name: "CRocksCrc", path: "Clib/CRocksCrc", linkerSettings: [.linkedLibrary("isal")]),
     .target(name: "CToml", path: "Clib/CToml", cxxSettings: [.unsafeFlags(["-std=c++17"])]),
 
     // Base: the words every room uses.
@@ -80,7 +82,7 @@ let package = Package(
     adapter("Crypto", "Base/Crypto", ["Base", "Digest", "COpenSSL"]),
     adapter("Report", "Base/Report", ["Base", "CSys"]),
     adapter("Settings", "Base/Settings", ["Base", "CToml"]),
-    adapter("Store", "Base/Store", ["Base", "Digest", "Report", "CRocksDB", "CSys"]),
+    adapter("Store", "Base/Store", ["Base", "Digest", "Report", "CRocksDB", "CRocksCrc", "CSys"]),
 
     // Proto: the wire.
     room("Codec", "Proto/Codec", ["Base"]),
@@ -131,8 +133,9 @@ let package = Package(
     suite(
       "TransportTests",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
-    suite("StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit"]),
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
+    suite(
+      "StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit", "CRocksCrc"]),
     suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
     suite("SlimTests", ["Base", "Codec", "Slim"]),
     suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),

@@ -39,7 +39,11 @@ public func componentHash(_ text: UnsafeRawBufferPointer) -> UInt64 {
 /// XXH3, 128 bits: chains archive records. Not collision resistant against an adversary.
 // swift-format-ignore: AlwaysUseLowerCamelCase
 public func xxh3_128(_ bytes: UnsafeRawBufferPointer) -> (high: UInt64, low: UInt64) {
-  let hash = XXH3_128bits(bytes.baseAddress, bytes.count)
+  #if arch(x86_64)
+    let hash = XXH3_128bits_dispatch(bytes.baseAddress, bytes.count)
+  #else
+    let hash = XXH3_128bits(bytes.baseAddress, bytes.count)
+  #endif
   return (hash.high64, hash.low64)
 }
 
