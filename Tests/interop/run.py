@@ -40,7 +40,9 @@ TESTS = [
     ("readme", ["readme_commands.py"], (300, 300), "every command of the README"),
     ("slim", ["slim.py"], (240, 400), "slim-bindings 1.4.1 and 3.3.8, all scenarios, beside a Skytale pair"),
     ("slim-auth", ["slim_auth.py"], (180, 300), "SLIM with JWT and TLS; a second tenant gets nothing"),
-    ("slim-slow", ["slim_slow.py"], (180, 300), "a stalled SLIM subscriber slows nobody"),
+    ("slim-tail", ["slim_tail.py"], (120, 120), "channel tail, ls and show of SLIM groups of both families"),
+    ("slim-absent", ["slim_absent.py"], (120, 120), "a SLIM member away for 5 s gets what it missed"),
+    ("slim-slow", ["slim_slow.py"], (600, 600), "a stalled SLIM subscriber slows nobody"),
     ("slim-attack", ["slim_attack.py"], (120, 400), "hostile SLIM streams: nothing lost, doubled or leaked"),
     ("slim-drain", ["slim_drain.py", "--only", "drain"], (180, 400), "SLIM apps outlive a drain every 4 s"),
     ("slim-kill", ["slim_drain.py", "--only", "kill"], (180, 400), "SLIM 3.3.8 outlives kill -9"),
@@ -48,7 +50,7 @@ TESTS = [
 ]
 
 # Tests that do not pass on every run yet (docs/proofs.md): they run only when --only names them.
-WAITING = {"slim-slow", "slim-kill"}
+WAITING = {"slim-kill"}
 
 # Only with --counts proof, or when --only names them.
 PROOF = {"slim-versions"}

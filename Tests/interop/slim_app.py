@@ -4,7 +4,8 @@ happens in lines of JSON on stdout.
 
   slim_app.py URL ROLE org/namespace/name OPTIONS_AS_JSON
 
-ROLE: receiver and sender (one to one), moderator and member (group)."""
+ROLE: receiver and sender (one to one), moderator and member (group); host, speaker and listener (a group in which
+one only listens)."""
 
 import asyncio
 import datetime
@@ -78,7 +79,7 @@ class App:
 
     def session_config(self, kind):
         fields = {"session_type": kind, "max_retries": self.options.get("retries", 5),
-                  "interval": seconds(3), "metadata": {}}
+                  "interval": seconds(self.options.get("interval", 3)), "metadata": {}}
         if hasattr(slim, "MlsSettings"):
             fields["mls_settings"] = slim.MlsSettings(
                 header_integrity_validation_percent=100,
@@ -193,13 +194,55 @@ class App:
         await self.close_session(session)
         say("done")
 
+    # --- a group in which one speaks
+
+    async def speak(self, session) -> None:
+        """Says its messages at its own pace: it does not wait until everybody has got the last one."""
+        tag = self.own_name.split("/")[2]
+        for number in range(self.count):
+            await session.publish_async(f"{tag}:{number}".encode(), None, None)
+            await asyncio.sleep(self.gap)
+        say("spoken")
+
+    async def host(self) -> None:
+        """Invites the others and says go; speaks too, if there is something to say."""
+        session = await self.open_session(slim.SessionType.GROUP, self.options["channel"])
+        say("session")
+        for member in self.options["members"]:
+            await self.app.set_route_async(name(member), self.connection)
+            await (await session.invite_async(name(member))).wait_async()
+            say("invited", who=member)
+        await self.publish(session, b"go")
+        if self.count:
+            await self.speak(session)
+        await self.listen(session)
+
+    async def speaker(self) -> None:
+        session = await self.app.listen_for_session_async(seconds(60))
+        say("session")
+        while (await self.next_message(session)).payload != b"go":
+            pass
+        await self.speak(session)
+        await self.listen(session)
+
+    async def listener(self) -> None:
+        session = await self.app.listen_for_session_async(seconds(60))
+        say("session")
+        await self.listen(session)
+
+    async def listen(self, session) -> None:
+        """Until the test ends this process, or the session ends."""
+        while True:
+            say("message", text=(await self.next_message(session, 120)).payload.decode())
+
 
 async def main() -> None:
     url, role, own_name, options = sys.argv[1:5]
     app = App(url, own_name, json.loads(options))
     await app.connect()
     await {"receiver": app.receiver, "sender": app.sender, "member": app.member,
-           "moderator": app.moderator}[role]()
+           "moderator": app.moderator, "host": app.host, "speaker": app.speaker,
+           "listener": app.listener}[role]()
 
 
 try:

@@ -143,6 +143,7 @@ class Setup:
     org: str = "acme"
     second_bearer: str = ""     # of the receiver or members, when they are another tenant's
     second_url: str = ""        # theirs, when they connect to another node
+    place: str = ""             # org and namespace of a group's names; drawn when empty
 
     def app(self, first: bool, role: str, own_name: str, **options) -> App:
         options |= {"count": self.count, "gap": self.gap, "idle": self.idle,
@@ -187,7 +188,7 @@ def one_to_one(setup: Setup, mls: bool, apps: list[App]) -> Outcome:
 
 
 def group(setup: Setup, mls: bool, apps: list[App]) -> Outcome:
-    place = f"{setup.org}/g{uuid.uuid4().hex[:8]}"
+    place = setup.place or f"{setup.org}/g{uuid.uuid4().hex[:8]}"
     names = [f"{place}/m{number}" for number in range(setup.members)]
     members = []
     for number, own_name in enumerate(names):

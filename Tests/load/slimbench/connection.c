@@ -8,13 +8,14 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { frame_data = 0, frame_headers = 1, frame_reset = 3, frame_settings = 4, frame_ping = 6 };
 enum { frame_goaway = 7, frame_window = 8 };
 enum { flag_ack = 1, flag_end_stream = 1, flag_end_headers = 4 };
 enum { setting_push = 2, setting_window = 4, setting_frame_size = 5 };
 enum { frame_head = 9, default_window = 65535, stream = 1 };
-/// Bytes taken before the server is told.
+/// Bytes taken before the server is told; half the window, when that is less.
 #define ACKNOWLEDGE_EVERY (256 << 10)
 
 network net;
@@ -157,7 +158,7 @@ static size_t receive_messages(connection *c, byte_range bytes, uint64_t now) {
 
 static void receive_data(connection *c, byte_range bytes, uint64_t now) {
   c->unacknowledged += (uint32_t)bytes.count;
-  if (c->unacknowledged >= ACKNOWLEDGE_EVERY) {
+  if (c->unacknowledged >= c->acknowledge_every) {
     write_window_update(c, 0, c->unacknowledged);
     write_window_update(c, stream, c->unacknowledged);
     c->unacknowledged = 0;
@@ -311,6 +312,7 @@ connection *connection_open(void *owner, uint32_t window) {
   c->stream_window = default_window;
   c->initial_window = default_window;
   c->frame_size = 16384;
+  c->acknowledge_every = window / 2 < ACKNOWLEDGE_EVERY ? window / 2 : ACKNOWLEDGE_EVERY;
   c->fd = socket_connect(net.options->host, net.options->port);
   if (c->fd < 0) die("connect");
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
@@ -329,6 +331,14 @@ connection *connection_open(void *owner, uint32_t window) {
 
 void connection_stall(connection *c) {
   epoll_ctl(poller, EPOLL_CTL_DEL, c->fd, NULL);
+}
+
+void connection_close_stalled(connection *c) {
+  close(c->fd);
+  byte_queue_free(&c->socket);
+  byte_queue_free(&c->unparsed);
+  byte_queue_free(&c->partial);
+  free(c);
 }
 
 void network_start(const options *o) {

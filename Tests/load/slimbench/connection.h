@@ -16,6 +16,7 @@ struct connection {
   int64_t initial_window;     // what the server's settings said
   uint32_t frame_size;
   uint32_t unacknowledged;    // bytes taken since the last WINDOW_UPDATE
+  uint32_t acknowledge_every;
   bool watches_write;
   bool open;                  // response headers came
   bool closed;
@@ -54,5 +55,7 @@ void connection_write(connection *c, const void *bytes, size_t count);
 void connection_end(connection *c, const char *reason);
 /// Reads nothing from it any more.
 void connection_stall(connection *c);
+/// Closes one that is stalled.
+void connection_close_stalled(connection *c);
 /// Flushes, waits up to `timeout_ns` for input, handles it, flushes.
 void network_turn(int64_t timeout_ns);

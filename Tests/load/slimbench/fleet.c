@@ -90,7 +90,7 @@ static void receive_message(connection *c, byte_range message, uint64_t now) {
       return;
     }
   }
-  if (!m->publishes) receive_delivery(m, message, now);
+  if (!m->publishes && !m->stalls) receive_delivery(m, message, now);
 }
 
 static void receive_window(connection *c) {
@@ -212,13 +212,22 @@ static void open_all(const options *o, member *members, int count, uint64_t firs
   }
 }
 
-static void open_stalled(const options *o) {
+member *fleet_open_stalled(const options *o) {
   int count = o->stalled * load.channel_count;
-  if (count == 0) return;
   member *members = allocate((size_t)count, sizeof *members);
-  for (int i = 0; i < count; i++) members[i].channel = i % load.channel_count;
+  for (int i = 0; i < count; i++) {
+    members[i].channel = i % load.channel_count;
+    members[i].stalls = true;
+  }
   open_all(o, members, count, 30000000, STALLED_WINDOW);
   for (int i = 0; i < count; i++) connection_stall(members[i].connection);
+  return members;
+}
+
+void fleet_close_stalled(const options *o, member *stalled) {
+  if (stalled == NULL) return;
+  for (int i = 0; i < o->stalled * load.channel_count; i++) connection_close_stalled(stalled[i].connection);
+  free(stalled);
 }
 
 static void prepare_frames(const options *o, int index, uint64_t number) {
@@ -231,7 +240,7 @@ static void prepare_frames(const options *o, int index, uint64_t number) {
   }
   byte_queue message = {0};
   byte_queue grpc = {0};
-  uint32_t fanout = load.per_channel + o->stalled == 1 ? 1 : 256;
+  uint32_t fanout = load.per_channel == 1 && strcmp(o->mode, "stall") != 0 ? 1 : 256;
   slim_write_publish(
       &message, o, &c->publisher.link, own_name(o, number), channel_name(o, text, sizeof text, index),
       fanout);
@@ -311,8 +320,6 @@ void fleet_open(const options *o, int channels, int per_channel, bool shared_pub
   open_all(o, load.subscribers, load.subscriber_count, 0, APPLICATION_WINDOW);
   open_publishers(o, shared_publisher);
   probe();
-  // Stalled ones come last: the probes are not theirs to hold.
-  open_stalled(o);
 }
 
 uint64_t fleet_outstanding(void) {

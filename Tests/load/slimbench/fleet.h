@@ -10,6 +10,7 @@ typedef struct {
   slim_link link;
   int channel;
   bool publishes;
+  bool stalls;          // what it gets until then does not count
   bool linked;          // the node answered the link, or none is needed
   int acks_awaited;     // subscriptions the node has not acknowledged
   bool probed;          // a message has reached it: it is subscribed
@@ -46,9 +47,12 @@ typedef struct {
 
 extern fleet load;
 
-/// Opens `channels` with `per_channel` subscribers, and the stalled ones `o` asks for; all are subscribed when
-/// it returns. `shared_publisher`: one application publishes on all channels.
+/// Opens `channels` with `per_channel` subscribers; all are subscribed when it returns. `shared_publisher`: one application publishes on all channels.
 void fleet_open(const options *o, int channels, int per_channel, bool shared_publisher);
+/// Opens the stalled ones `o` asks for; they read nothing once they are subscribed.
+member *fleet_open_stalled(const options *o);
+/// Closes them. NULL: there are none.
+void fleet_close_stalled(const options *o, member *stalled);
 /// True when the node takes another message of the channel now.
 bool fleet_has_room(int channel);
 /// Sends the channel's next message, which was due at `time`.

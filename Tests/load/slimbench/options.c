@@ -5,11 +5,12 @@
 #include <string.h>
 
 static const char usage[] =
-    "usage: slimbench fanout|idle --port P --family A|B|nats [options]\n"
+    "usage: slimbench fanout|stall|idle --port P --family A|B|nats [options]\n"
     "  --host ADDRESS          127.0.0.1\n"
     "  --channels N            1\n"
-    "  --subscribers N         fanout: per channel, 1\n"
-    "  --stalled N             fanout: per channel, subscribers that read nothing, 0\n"
+    "  --subscribers N         per channel, 1\n"
+    "  --stalled N             stall: per channel, subscribers that read nothing, 1\n"
+    "  --pairs N               stall: measurements without and with them, of --seconds each, 10\n"
     "  --connections N         idle: subscribers in all, 1\n"
     "  --size BYTES            payload, 1024 (at least 32)\n"
     "  --window N              messages on the way to each subscriber, 256\n"
@@ -60,6 +61,7 @@ static wire_family parse_family(const char *text) {
 static const struct option long_options[] = {
     {"host", 1, NULL, 'h'},     {"port", 1, NULL, 'P'},        {"family", 1, NULL, 'f'},
     {"channels", 1, NULL, 'c'}, {"subscribers", 1, NULL, 's'}, {"stalled", 1, NULL, 'Z'},
+    {"pairs", 1, NULL, 'p'},
     {"connections", 1, NULL, 'n'}, {"size", 1, NULL, 'S'},     {"window", 1, NULL, 'w'},
     {"rate", 1, NULL, 'r'},     {"messages", 1, NULL, 'M'},    {"warmup", 1, NULL, 'W'},
     {"seconds", 1, NULL, 'd'},  {"quickack", 0, NULL, 'Q'},    {"no-acks", 0, NULL, 'A'},
@@ -74,7 +76,8 @@ static void apply(options *o, int option, const char *value) {
     case 'f': o->family = parse_family(value); break;
     case 'c': o->channels = (int)whole_number(value, "--channels", 1, 20000); break;
     case 's': o->subscribers = (int)whole_number(value, "--subscribers", 1, 20000); break;
-    case 'Z': o->stalled = (int)whole_number(value, "--stalled", 0, 1000); break;
+    case 'Z': o->stalled = (int)whole_number(value, "--stalled", 1, 1000); break;
+    case 'p': o->pairs = (int)whole_number(value, "--pairs", 1, 1000); break;
     case 'n': o->connections = (int)whole_number(value, "--connections", 1, 60000); break;
     case 'S': o->size = (size_t)whole_number(value, "--size", 32, 3 << 20); break;
     case 'w': o->window = (int)whole_number(value, "--window", 1, 1 << 20); break;
@@ -98,6 +101,8 @@ options options_parse(int count, char **arguments) {
       .family = family_b,
       .channels = 1,
       .subscribers = 1,
+      .stalled = 1,
+      .pairs = 10,
       .connections = 1,
       .size = 1024,
       .window = 256,

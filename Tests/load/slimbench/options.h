@@ -13,7 +13,8 @@ typedef struct {
   wire_family family;
   int channels;
   int subscribers;        // per channel
-  int stalled;            // per channel, beside those: they subscribe and then read nothing
+  int stalled;            // stall: per channel, beside those: they subscribe and then read nothing
+  int pairs;              // stall: times without and with them
   int connections;        // idle: subscribers in all
   size_t size;            // payload bytes
   int window;             // messages a channel has on the way to each subscriber
