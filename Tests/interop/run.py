@@ -2,18 +2,19 @@
 """Runs the tests of this folder, one after another, against the release build: `--counts ci` for `make
 test`, `--counts proof` for `make proof`. Every test is a process of its own with a time limit and a node
 of its own on loopback. Exit status 0: all passed (what needs root or is not on this machine is SKIPped,
-loudly).  --only NAME[,NAME]  --list  --record FILE (writes the table between the markers of that page)."""
+loudly).  --only NAME[,NAME]  --list  --record FILE (each result becomes a row of that page's table as soon as
+it is there; other rows stay)."""
 
 import argparse
-import datetime
 import os
 import pathlib
-import platform
 import re
 import signal
 import subprocess
 import sys
 import time
+
+from record import record
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -94,32 +95,9 @@ def run(name: str, words: list[str], limit: float, a: argparse.Namespace) -> tup
     return ("PASS" if status == 0 else "FAIL"), seconds, last or f"exit status {status}"
 
 
-def table(results, a: argparse.Namespace) -> str:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                            cwd=ROOT).stdout.strip()
-    rows = "\n".join(
-        f"| {name} | {shows} | {result} | {seconds:.0f} s | {summary(detail)} |"
-        for name, shows, result, seconds, detail in results)
-    day = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
-    return (f"Commit {commit or 'unknown'}, {day}, {os.cpu_count()} cores, Linux {platform.release()}, "
-            f"counts: {a.counts}.\n\n| test | what it shows | result | time | figures |\n|---|---|---|---|---|\n"
-            + rows + "\n")
-
-
 def summary(line: str) -> str:
     line = re.sub(r"^(PASS|FAIL|SKIP) [^:]*: ", "", line)
-    return line.replace("|", "\\|")[:300]
-
-
-def record(path: str, text: str, counts: str) -> None:
-    """Replaces what stands between the page's markers for these counts."""
-    page = pathlib.Path(path)
-    begin, end = f"<!-- {counts}: begin -->", f"<!-- {counts}: end -->"
-    old = page.read_text()
-    if begin not in old or end not in old:
-        raise SystemExit(f"{path} has no markers {begin} ... {end}")
-    head, rest = old.split(begin, 1)
-    page.write_text(head + begin + "\n" + text + end + rest.split(end, 1)[1])
+    return line
 
 
 def main() -> int:
@@ -154,12 +132,11 @@ def main() -> int:
         result, seconds, detail = run(name, words, limits[a.counts == "proof"], a)
         results.append((name, shows, result, seconds, detail))
         print(f"  {result} in {seconds:.0f} s", flush=True)
-    text = table(results, a)
+        if a.record:
+            record(a.record, a.counts, name, shows, result, seconds, summary(detail))
     print()
     for name, _, result, seconds, detail in results:
         print(f"{result:8}{name:18}{seconds:6.0f} s   {summary(detail)[:150]}")
-    if a.record:
-        record(a.record, text, a.counts)
     skipped = [name for name, _, result, _, _ in results if result == "SKIP"]
     if skipped:
         print(f"\n*** NOT RUN on this machine: {', '.join(skipped)} ***")

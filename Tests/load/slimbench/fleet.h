@@ -47,7 +47,8 @@ typedef struct {
 
 extern fleet load;
 
-/// Opens `channels` with `per_channel` subscribers; all are subscribed when it returns. `shared_publisher`: one application publishes on all channels.
+/// Opens `channels` with `per_channel` subscribers; all are subscribed when it returns. `shared_publisher`: one
+/// application publishes on all channels.
 void fleet_open(const options *o, int channels, int per_channel, bool shared_publisher);
 /// Opens the stalled ones `o` asks for; they read nothing once they are subscribed.
 member *fleet_open_stalled(const options *o);
