@@ -97,6 +97,7 @@ let package = Package(
 
     // Federation: who owns what, who is there. Pure; hosted by the relay.
     room("Ring", "Federation/Ring", ["Base", "Digest"]),
+    room("Metadata", "Federation/Metadata", ["Base", "Digest"]),
 
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
@@ -136,6 +137,7 @@ let package = Package(
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
     suite(
       "StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit", "CRocksCrc"]),
+    suite("MetadataTests", ["Base", "Digest", "Metadata"]),
     suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
     suite("SlimTests", ["Base", "Codec", "Slim"]),
     suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),

@@ -221,4 +221,25 @@ public enum Limits {
   public static let moveSealMilliseconds: Int64 = 2_000
   /// Milliseconds between two tries of a step of a move.
   public static let moveRetryMilliseconds: Int64 = 500
+
+  // MARK: metadata
+  /// Keys, and the bytes of one; a transaction beyond is refused. etcd has no such bounds on keys.
+  public static let metadataKeys = 65_536
+  public static let metadataKeyBytes = 512
+  /// Operations and compares of one transaction (etcd: 128), and bytes that it writes (etcd: 1.5 MiB).
+  public static let metadataOperations = 128
+  public static let metadataWriteBytes = 1 << 20
+  /// Bytes of entries in one answer; what is over it is asked for next.
+  public static let metadataAnswerBytes = 3 << 20
+  /// Changes remembered for watches, and bytes of them; older ones are forgotten.
+  public static let metadataHistory = 10_000
+  public static let metadataHistoryBytes = 32 << 20
+  public static let metadataWatches = 10_000
+  public static let metadataLeases = 10_000
+  /// Seconds of the longest lease.
+  public static let leaseSeconds = 86_400
+  /// Requests that wait for the disk; more: `unavailable`.
+  public static let metadataQueue = 1_024
+  /// Milliseconds until a lease's end that could not be written is tried again.
+  public static let metadataRetryMilliseconds: Int64 = 1_000
 }

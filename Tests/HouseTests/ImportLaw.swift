@@ -11,6 +11,7 @@ struct ImportLaw {
     ("Proto/Messages", ["Base", "Codec"]),
     ("Registry/Registry", ["Base", "Digest", "Codec"]),
     ("Federation/Ring", ["Base", "Digest", "Codec"]),
+    ("Federation/Metadata", ["Base", "Digest"]),
     ("Federation/Membership", ["Base", "Digest", "Codec"]),
     ("Federation/Gossip", ["Base", "Digest", "Codec"]),
     ("Node/Engine", ["Base", "Digest", "Codec"]),
