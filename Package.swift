@@ -98,6 +98,7 @@ let package = Package(
     // Federation: who owns what, who is there. Pure; hosted by the relay.
     room("Ring", "Federation/Ring", ["Base", "Digest"]),
     room("Metadata", "Federation/Metadata", ["Base", "Digest"]),
+    room("Link", "Federation/Link", ["Base"]),
 
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
@@ -134,6 +135,7 @@ let package = Package(
     suite(
       "TransportTests",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
+    suite("LinkTests", ["Base", "Link"]),
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
     suite(
       "StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit", "CRocksCrc"]),

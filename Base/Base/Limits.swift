@@ -242,4 +242,14 @@ public enum Limits {
   public static let metadataQueue = 1_024
   /// Milliseconds until a lease's end that could not be written is tried again.
   public static let metadataRetryMilliseconds: Int64 = 1_000
+  /// Messages, and bytes of them, that wait for a node to confirm them; more: publishers wait, then `unavailable`.
+  public static let linkQueueItems = 262_144
+  public static let linkQueueBytes = 64 << 20
+  /// Milliseconds a node may be out of reach before what waits for it ends with `unavailable`.
+  public static let linkPatienceMilliseconds: Int64 = 10_000
+  /// Milliseconds before a node is called again, the first time and at most; doubled each time.
+  public static let linkFirstRetryMilliseconds: Int64 = 50
+  public static let linkLastRetryMilliseconds: Int64 = 2_000
+  /// Milliseconds for a connection between nodes to say who it is; longer: it is closed.
+  public static let linkGreetingMilliseconds: Int64 = 5_000
 }
