@@ -12,8 +12,8 @@ demo: ## Two real agents talk through a node, end to end
 	@ops/dev/demo $(if $(KEEP),--keep)
 test: ## Everything at reduced counts, at most 20 minutes on two cores
 	@ops/dev/test
-proof: ## The full counts; results go to docs/proofs.md
-	@ops/dev/proof
+proof: ## The full counts (hours); each result becomes a row of docs/proofs.md
+	@ops/dev/proof $(if $(TRY),--try) $(STEPS)
 bench: build ## Speed, beside the numbers in docs/benchmarks.md
 	@ops/dev/bench
 check: ## Format, import law, tidiness, docs

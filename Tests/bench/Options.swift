@@ -54,7 +54,7 @@ struct Options {
       --connections N       subscribers of `idle` and `slim-idle` (10000)
       --tries N             repeats while other processes are busy (3)
       --quiet-wait S        how long to wait for a quiet machine before each run (20)
-    Exit codes: 0 done, 1 something was lost or failed, 2 usage.
+    Exit codes: 0 done, 1 something was lost or failed or `slim-soak` missed what is asked, 2 usage.
     """
 
   /// Nil: the usage was wrong.

@@ -96,7 +96,11 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
       for table in tables { print(table.render(options.form)) }
     }
     for trouble in report.troubles { say("TROUBLE \(trouble)") }
-    return report.troubles.isEmpty ? 0 : 1
+    guard let soak = report.slimSoak else { return report.troubles.isEmpty ? 0 : 1 }
+    // The last word is the verdict's.
+    fflush(nil)
+    for line in SlimSoakBench.verdicts(soak, seconds: options.soakSeconds) { say(line) }
+    return report.troubles.isEmpty && SlimSoakBench.isMet(soak) ? 0 : 1
   }
 
   private static func checkPrograms(_ options: Options) throws {

@@ -116,7 +116,39 @@ struct SlimSoakBench {
     var demand: Demand? {
       Demand(node.p99Us, to: Show.mean(limitBefore.p99Us, limitAfter.p99Us), atMost: 3)
     }
-    var trouble: String? { node.trouble.map { "soak \(family.rawValue): \($0)" } }
+    var trouble: String? { node.trouble.map { "soak \(name): \($0)" } }
+    var name: String { "\(family.rawValue), archive \(archive ? "on" : "off")" }
+
+    /// Everything delivered, at the rate it was published (as far as the machine goes at all), and in time.
+    var met: Bool {
+      let possible = Show.mean(limitBefore.deliveriesPerS, limitAfter.deliveriesPerS) ?? .infinity
+      return node.trouble == nil && demand?.met == true
+        && (node.deliveriesPerS ?? 0) >= 0.99 * min(SlimSoakBench.deliveriesPerS, possible)
+    }
+    var verdict: String {
+      "\(met ? "MET" : "MISSED") soak \(name): \(Show.count(node.deliveriesPerS)) deliveries/s of "
+        + "\(Show.count(SlimSoakBench.deliveriesPerS)), \(node.trouble ?? "nothing lost"), p99 "
+        + "\(Show.fixed(node.p99Us, 0)) us, \(Show.fixed(demand?.ratio, 2)) times limitgrpc's "
+        + "(\(Show.fixed(limitBefore.p99Us, 0)) before, \(Show.fixed(limitAfter.p99Us, 0)) after; "
+        + "at most 3)"
+    }
+  }
+
+  static let deliveriesPerS = 100_000.0
+
+  /// What is asked is asked with the archive off.
+  static func isMet(_ cells: [Cell]) -> Bool { cells.allSatisfy { $0.archive || $0.met } }
+
+  /// A line for each cell, and one for all.
+  static func verdicts(_ cells: [Cell], seconds: Double) -> [String] {
+    func met(_ archive: Bool) -> String {
+      let some = cells.filter { $0.archive == archive }
+      return "archive \(archive ? "on" : "off") \(some.count { $0.met }) of \(some.count)"
+    }
+    return cells.map(\.verdict) + [
+      "\(isMet(cells) ? "MET" : "MISSED") slim-soak: \(met(false)) (asked), \(met(true)); "
+        + "\(Show.fixed(seconds, 0)) s each"
+    ]
   }
 
   func run() throws -> [Cell] {
