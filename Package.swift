@@ -103,6 +103,7 @@ let package = Package(
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
     room("Slim", "Node/Slim", ["Base", "Codec"]),
+    room("LinkMail", "Node/LinkMail", ["Base", "Codec", "Engine", "Link"]),
     room("Token", "Node/Token", ["Base", "Digest", "Codec"]),
     room(
       "Relay", "Node/Relay",
@@ -135,6 +136,7 @@ let package = Package(
     suite(
       "TransportTests",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
+    suite("LinkMailTests", ["Base", "Codec", "Engine", "Link", "LinkMail"]),
     suite("LinkTests", ["Base", "Link"]),
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
     suite(
@@ -167,7 +169,7 @@ let package = Package(
       "fuzz", "Tests/fuzz",
       [
         "Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc",
-        "Engine", "Token", "Ring",
+        "Engine", "Token", "Ring", "Link", "LinkMail",
       ]),
   ],
   swiftLanguageModes: [.v6],

@@ -252,4 +252,6 @@ public enum Limits {
   public static let linkLastRetryMilliseconds: Int64 = 2_000
   /// Milliseconds for a connection between nodes to say who it is; longer: it is closed.
   public static let linkGreetingMilliseconds: Int64 = 5_000
+  /// UTF-8 bytes of a fault's name, and of its detail, as nodes tell each other; longer ones break the link.
+  public static let faultTextBytes = 4_096
 }
