@@ -90,6 +90,10 @@ public enum Limits {
   public static let slimReplaySeconds = 30
   /// Bytes of a SLIM stream's publishes that wait for others of it to be written; more: the stream is paused.
   public static let slimHeldBytes = 1 << 20
+  /// What a loop keeps of publishes to names without a subscriber when its node has just followed another, and for how
+  /// long: apps come back one after the other. Bytes; more is dropped, as it is later.
+  public static let slimUnclaimedBytes = 4 << 20
+  public static let slimReturnMilliseconds: Int64 = 2_000
   /// Seconds after which an archived SLIM channel that nobody publishes to is let go.
   public static let slimIdleSeconds = 120
   /// Archived SLIM channels a shard follows; more: those of a second ago are let go, too.

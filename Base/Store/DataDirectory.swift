@@ -11,9 +11,11 @@ final class DataDirectory: @unchecked Sendable {
   let device: UInt64
   private let lock: Int32
 
-  /// Makes the directory when asked, and takes the lock. The kernel drops it with the process.
+  /// Makes the directory when asked, and takes the lock. The kernel drops it with the process. `whenHeld` comes before
+  /// the first write, which may wait for a disk that is busy with what the process before left.
   init(
-    _ path: String, create: Bool, whenInUse: (@Sendable (String) -> Bool)? = nil
+    _ path: String, create: Bool, whenInUse: (@Sendable (String) -> Bool)? = nil,
+    whenHeld: (@Sendable () -> Void)? = nil
   ) throws(Fault) {
     self.path = path
     if create {
@@ -31,16 +33,18 @@ final class DataDirectory: @unchecked Sendable {
     let name = path + "/LOCK"
     lock = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard lock >= 0 else { throw systemFault("open", name) }
-    while flock(lock, LOCK_EX | LOCK_NB) != 0 {
+    if flock(lock, LOCK_EX | LOCK_NB) != 0 {
       let busy = errno == EWOULDBLOCK
       let fault = systemFault("lock", name)
-      let holder = DataDirectory.holder(lock)
-      if busy, whenInUse?(holder) == true { continue }
-      close(lock)
-      guard busy else { throw fault }
-      throw Fault(
-        .conflict, "\(path) is in use by another process\(holder); a data directory has one node")
+      guard busy, let whenInUse, DataDirectory.wait(for: lock, whenInUse) else {
+        let holder = DataDirectory.holder(lock)
+        close(lock)
+        guard busy else { throw fault }
+        throw Fault(
+          .conflict, "\(path) is in use by another process\(holder); a data directory has one node")
+      }
     }
+    whenHeld?()
     run = String(UInt64.random(in: 0...UInt64.max), radix: 16)
     note("")
   }
@@ -68,6 +72,23 @@ final class DataDirectory: @unchecked Sendable {
     #else
       0o40000
     #endif
+  }
+
+  /// Has the lock when it returns true. The kernel wakes a thread that waits for it the moment it is free, which
+  /// polling would find out milliseconds later; apps that connect anew are waiting by then. When nobody wants to
+  /// wait any more that thread stays behind until the lock is free, and lets go of it: the file is closed.
+  private static func wait(
+    for lock: Int32, _ goOn: @escaping @Sendable (String) -> Bool
+  ) -> Bool {
+    let signal = Signal()
+    _ = WorkerThread(named: "lock") {
+      // Signals go to other threads: nothing interrupts it.
+      if flock(lock, LOCK_EX) == 0 { signal.raise() }
+    }
+    while !signal.wait(milliseconds: 5) {
+      if !goOn(holder(lock)) { return false }
+    }
+    return true
   }
 
   /// Tells this opening of the directory from every other.

@@ -36,7 +36,8 @@ public final class Store: Sendable {
     self.path = path
     self.options = options
     let directory = try DataDirectory(
-      path, create: options.createIfMissing, whenInUse: options.whenInUse)
+      path, create: options.createIfMissing, whenInUse: options.whenInUse,
+      whenHeld: options.whenHeld)
     self.directory = directory
     var opening = Opening(directory: directory, options: options)
     let database = try opening.run()

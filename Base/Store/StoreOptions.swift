@@ -17,9 +17,11 @@ public struct StoreOptions: Sendable {
   public var compactionBytesPerSecond = 0
   /// How often what was only written is synced in the background. 0: never.
   public var syncEveryMilliseconds = Limits.syncEveryMilliseconds
-  /// Called each time the directory is found locked by another process, named in the text if it said who
-  /// it is; true: try again. It sets the pace and the patience. nil: that is an error at once.
+  /// Asked every few milliseconds while another process, named in the text if it said who it is, has the directory
+  /// locked; true: wait on. It must not block. nil: that is an error at once.
   public var whenInUse: (@Sendable (String) -> Bool)?
+  /// Called once when the directory is ours, before the database in it is opened.
+  public var whenHeld: (@Sendable () -> Void)?
   /// Called once with one line when the disk failed in a way that must not be retried (a failed fsync
   /// leaves unknown what is on disk). It should end the process; should it return, every later write is
   /// refused.

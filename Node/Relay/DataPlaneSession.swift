@@ -1,5 +1,6 @@
 import Base
 import Codec
+import Crypto
 import Digest
 import Engine
 import Grpc
@@ -13,6 +14,8 @@ final class DataPlaneSession: Session, GrpcHandler {
   /// The bytes of the last `StringName` seen, and its channel: agents mostly stay on one.
   private var lastName: [UInt8] = []
   private var lastChannel: ChannelRef?
+  /// A message that is read before all others.
+  private var held: Bytes?
 
   // MARK: from the agent
 
@@ -58,19 +61,33 @@ final class DataPlaneSession: Session, GrpcHandler {
       }
     case .link, .subscriptionAck, .none: break
     }
-    var family = Family.slimA
-    let none = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
-    if view.kind == .link,
-      let envelope = unsafe try? SlimEnvelope(bytes, family: .slimB, knownHeader: none),
-      envelope.link.publicKey != nil
-    {
-      family = .slimB
-    }
-    let stream = SlimStream(self, family)
-    slim = stream
-    shard.sessions.note(stream, of: id)
+    let stream = speakSlim(view.kind == .link ? unsafe SlimStream.family(ofLink: bytes) : .slimA)
     unsafe stream.receive(bytes)
     return false
+  }
+
+  @discardableResult
+  private func speakSlim(_ family: Family, linkMac: LinkMac? = nil) -> SlimStream {
+    let stream = SlimStream(self, family, linkMac: linkMac)
+    slim = stream
+    shard.sessions.note(stream, of: id)
+    return stream
+  }
+
+  /// While the store opened, somebody else has taken this stream's first message.
+  func receiveHandover(on call: GrpcCall) {
+    if let before = call.userData as? OpeningStream {
+      call.userData = nil
+      if let link = before.link { speakSlim(link.family, linkMac: link.mac) }
+      held = before.first
+    }
+    resume(by: Session.openingPause)
+  }
+
+  override func takeHeld() {
+    guard let message = held else { return }
+    held = nil
+    unsafe message.withUnsafeBytes { unsafe receiveMessage($0, on: call) }
   }
 
   private func receivePublish(_ view: SlimView, _ bytes: UnsafeRawBufferPointer) {

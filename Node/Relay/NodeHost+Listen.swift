@@ -1,5 +1,6 @@
 import Base
 import Codec
+import Crypto
 import Engine
 import Grpc
 import Http
@@ -9,6 +10,7 @@ import Report
 import Settings
 import Store
 import Tls
+import Token
 
 /// Everything a node listens with.
 struct Listeners {
@@ -50,21 +52,56 @@ extension NodeHost {
     addresses.admin = settings.adminSocket
   }
 
+  /// For a node that waits for its directory: what accepts agents the moment it has it, before the database in it is
+  /// open. Agents that lost their connections to the node before are accepted on the sockets it left, and SLIM apps get
+  /// their links; all else waits in order until `listenAgents`. Whatever takes time is done now.
+  func prepareEarly() -> @Sendable () -> Void {
+    let server = GrpcServer(loops: loops)
+    let gate = register(on: server, trusted: false)
+    let keys = Guarded<SigningKeySet?>(nil)
+    server.holdCalls(
+      early: [DataPlaneService.openChannel.path: { gate.openEarly($0, keys: keys.value) }])
+    listeners.agents = server
+    // The keys may change until then; what reads them is ready after the first time.
+    _ = try? SigningKeys.load(path: settings.data + "/" + SigningKeys.fileName)
+    return { [unowned self] in
+      do {
+        // Before anything that touches the disk.
+        try listenAgents(server) { inheritance.sockets[$0] != nil }
+        try loadSigningKeys()
+        keys.value = signing.value.set
+      } catch {
+        log.warn("nothing is accepted before the store is open", ["why": .of("\(error)")])
+      }
+    }
+  }
+
   private func listenAgents() throws {
+    if let early = listeners.agents {
+      let done = Set(listeners.named.map(\.name))
+      try listenAgents(early) { !done.contains($0) }
+      early.serveHeld()
+      return
+    }
     let server = GrpcServer(loops: loops)
     register(on: server, trusted: false)
-    if let place = settings.grpc {
+    listeners.agents = server
+    try listenAgents(server) { _ in true }
+  }
+
+  /// `which`: by the names of the settings.
+  private func listenAgents(_ server: GrpcServer, _ which: (String) -> Bool) throws {
+    if let place = settings.grpc, which("grpc") {
       addresses.grpc = try listen("grpc", place) {
         server.listen($0, block: settings.loopBlock)
       }
     }
-    if let place = settings.grpcTls {
+    if let place = settings.grpcTls, which("grpc_tls") {
       let context = try tlsContext([.h2])
       addresses.grpcTls = try listen("grpc_tls", place) {
         server.listen($0, tls: { context.makeWire() }, block: settings.loopBlock)
       }
     }
-    listeners.agents = server
   }
 
   private func listenHttp() throws {
@@ -119,7 +156,8 @@ extension NodeHost {
 
   // MARK: gRPC services
 
-  private func register(on server: GrpcServer, trusted: Bool) {
+  @discardableResult
+  private func register(on server: GrpcServer, trusted: Bool) -> StreamGate {
     let gate = StreamGate(node: self, trusted: trusted)
     let limits = GrpcLimits(messageBytes: Limits.messageBytes)
     server.register(DataPlaneService.openChannel, limits: limits) { call in
@@ -145,5 +183,6 @@ extension NodeHost {
     ]
     for service in services { health.set(service, .serving) }
     ReflectionServer(services: services).register(on: server) { gate.isOperator($0) }
+    return gate
   }
 }

@@ -88,7 +88,7 @@ extension NodeHost {
   }
 
   private func registerStoreMetrics() {
-    let store = store
+    let store: Store = store
     metrics.gauge("posthouse_disk_free_bytes", "Free bytes on the data volume") {
       Double(store.diskFree())
     }

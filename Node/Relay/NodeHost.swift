@@ -16,7 +16,8 @@ import Token
 public final class NodeHost: @unchecked Sendable {
   public let settings: NodeSettings
   public let log: Log
-  let store: Store
+  /// Open before anything but links is served.
+  private(set) var store: Store!
   let shardCount: Int
   let startedWall = Instant(nanoseconds: Timestamp.now().nanoseconds)
   let loops: [EventLoop]
@@ -24,8 +25,8 @@ public final class NodeHost: @unchecked Sendable {
   private(set) var authority: Authority!
   let readiness = Readiness()
   let health = HealthServer()
-  let audit: AuditLog
-  let signing: Guarded<SigningKeys>
+  private(set) var audit: AuditLog!
+  private(set) var signing: Guarded<SigningKeys>!
   let metrics = Metrics()
   /// The shards' figures as of the last scrape.
   let lastFacts = Guarded(Facts())
@@ -60,17 +61,6 @@ public final class NodeHost: @unchecked Sendable {
     self.inheritance = inheritance
     self.askForDrain = askForDrain
     prepareProcessForSockets()
-    var options = settings.storeOptions
-    options.createIfMissing = serving == .all
-    if inheritance.mayWait {
-      options.whenInUse = waitForDirectory(settings.takeoverWait, log, goOnWaiting)
-    }
-    store = try Store(path: settings.data, options: options)
-    for note in store.openingNotes { log.warn("store: \(note)") }
-    signing = Guarded(
-      try SigningKeys.loadOrCreate(
-        path: settings.data + "/" + SigningKeys.fileName, now: startedWall))
-    audit = try AuditLog(path: settings.data + "/audit.log") { sha256($0) }
     shardCount =
       settings.loops > 0
       ? settings.loops
@@ -80,6 +70,27 @@ public final class NodeHost: @unchecked Sendable {
     } catch {
       throw Fault(.unavailable, "\(error)")
     }
+    do {
+      try open(serving, goOnWaiting)
+    } catch {
+      stopLoops()
+      throw error
+    }
+  }
+
+  private func open(
+    _ serving: Serving, _ goOnWaiting: @escaping @Sendable () -> Bool
+  ) throws(Fault) {
+    var options = settings.storeOptions
+    options.createIfMissing = serving == .all
+    if inheritance.mayWait {
+      options.whenInUse = waitForDirectory(settings.takeoverWait, log, goOnWaiting)
+      options.whenHeld = prepareEarly()
+    }
+    store = try Store(path: settings.data, options: options)
+    for note in store.openingNotes { log.warn("store: \(note)") }
+    if signing == nil { try loadSigningKeys() }
+    audit = try AuditLog(path: settings.data + "/audit.log") { sha256($0) }
     let heads = try store.slotHeads()
     let keys = signing.value.set
     shards = loops.map { loop in
@@ -93,11 +104,22 @@ public final class NodeHost: @unchecked Sendable {
     let ended = authority.endedAtStart()
     for shard in shards {
       shard.ended = ended
-      shard.loop.post { shard.loop.onTurnEnd = { shard.endTurn() } }
+      let follows = inheritance.mayWait
+      shard.loop.post {
+        shard.loop.onTurnEnd = { shard.endTurn() }
+        if follows { shard.slim.expectReturns() }
+      }
     }
     registerMetrics()
     try listen(serving)
     loops[0].post { [self] in everySecond() }
+  }
+
+  /// Once.
+  func loadSigningKeys() throws(Fault) {
+    signing = Guarded(
+      try SigningKeys.loadOrCreate(
+        path: settings.data + "/" + SigningKeys.fileName, now: startedWall))
   }
 
   /// What a node opens. `admin`: only its admin socket, for work on a data directory without a running node.
@@ -228,7 +250,6 @@ private func waitForDirectory(
       log.error("the data directory did not come free in time: takeover_wait is over")
       return false
     }
-    pauseThread(.milliseconds(5))
     return true
   }
 }

@@ -30,6 +30,7 @@ class Session {
   static let holdPause = 60
   static let grantPause = 59
   static let replyPause = 58
+  static let openingPause = 57
   /// Bytes of replies in the queue, and how many bytes have left when the last of them is gone.
   private var replies = (bytes: 0, until: 0)
   private var bytesLeft = 0
@@ -130,6 +131,10 @@ class Session {
   final func resume(by reason: Int) {
     guard pauses & (1 << UInt64(reason)) != 0 else { return }
     pauses &= ~(1 << UInt64(reason))
+    if pauses == 0 { takeHeld() }
     if pauses == 0 { call.resumeReading() }
   }
+
+  /// Reading is about to go on: the place for what was read before.
+  func takeHeld() {}
 }

@@ -43,6 +43,7 @@ final class SlimHub {
   var parting = 0
   /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
   private(set) var queuedBytes = 0
+  private var unclaimed = SlimUnclaimed()
 
   /// What follows archived channels inside the engine. No loop has that number.
   static let session = SessionID(loop: 255, generation: 0, index: 0)
@@ -81,6 +82,7 @@ final class SlimHub {
     let session = stream.session
     let fault = router.receiveSubscribe(session.id, stream.family, name, id: id)
     acknowledge(session.id, id: id, fault)
+    if !unclaimed.isEmpty { claim(stream.family, name) }
     let settings = shard.node.settings
     guard fault == nil, settings.slimArchive, settings.slimReplay > 0, !shard.isSealed else {
       return
@@ -145,6 +147,29 @@ final class SlimHub {
     if route.remoteTotal > 0 {
       for loop in route.remote.indices where route.remote[loop] > 0 {
         send(message, to: loop, sender)
+      }
+    }
+  }
+
+  /// Nobody has subscribed to where it goes.
+  func receiveUnrouted(_ message: SlimMessage, from sender: SessionID) {
+    if !unclaimed.keep(message, from: sender) { counts.unrouted &+= 1 }
+  }
+
+  /// This node has just followed another: apps are coming back to it.
+  func expectReturns() {
+    unclaimed.open()
+    shard.loop.schedule(after: .milliseconds(Limits.slimReturnMilliseconds)) { [self] in
+      counts.unrouted &+= unclaimed.close()
+    }
+  }
+
+  /// A name may have its subscriber now.
+  private func claim(_ family: Family, _ name: SlimName) {
+    for place in name.isAny ? [name] : [name, name.any] {
+      guard let route = router.route(family, place) else { continue }
+      for one in unclaimed.take(family, place) {
+        publish(one.message, on: route, from: one.sender)
       }
     }
   }
@@ -355,7 +380,10 @@ final class SlimHub {
   }
 
   func receive(_ interest: [SlimInterest], from loop: Int) {
-    for change in interest { router.receiveInterest(change, from: loop) }
+    for change in interest {
+      router.receiveInterest(change, from: loop)
+      if !unclaimed.isEmpty { claim(change.family, change.name) }
+    }
   }
 
   func receiveSynced(_ token: UInt64) {

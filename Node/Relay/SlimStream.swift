@@ -23,7 +23,8 @@ final class SlimStream {
   private var rights: SlimRights
   /// Messages to groups are taken from their subscribers only.
   private let membersOnly: Bool
-  private var link: Link?
+  /// Of the link; nil before its negotiation, and in family A.
+  private var linkMac: LinkMac?
   private var last: SlimKnownHeader? {
     didSet { known = last.map { Borrowed($0) } }
   }
@@ -72,16 +73,14 @@ final class SlimStream {
     var since = Instant.zero
   }
 
-  private struct Link {
-    let mac: LinkMac
-  }
-
-  init(_ session: Session, _ family: Family) {
+  /// `linkMac`: when the link was negotiated already.
+  init(_ session: Session, _ family: Family, linkMac: LinkMac? = nil) {
     self.session = session
     id = session.id
     self.family = family
     call = Borrowed(session.call)
     hubAtHand = Borrowed(session.shard.slim)
+    self.linkMac = linkMac
     rights = SlimRights(session.principal)
     let strict = session.shard.node.settings.slimMembersOnly
     membersOnly =
@@ -206,7 +205,7 @@ final class SlimStream {
       return
     }
     guard let route = route(header, destination) else {
-      hub.counts.unrouted &+= 1
+      hub.receiveUnrouted(message, from: session.id)
       return
     }
     hub.publish(message, on: route, from: session.id)
@@ -275,7 +274,7 @@ final class SlimStream {
         if let route = hub.router.route(family, message.course.destination) {
           hub.publish(message, on: route, from: session.id)
         } else {
-          hub.counts.unrouted &+= 1
+          hub.receiveUnrouted(message, from: session.id)
         }
       case .archived(let channel, let publication):
         unwritten += 1
@@ -406,7 +405,7 @@ final class SlimStream {
     if family == .slimB {
       guard let mac = header.mac else { return .badMac }
       let rest = unsafe SlimMac.rest(record: record, header: header, forNextHop: false)
-      guard unsafe link?.mac.verify(rest, UnsafeRawBufferPointer(rebasing: record[mac])) == true
+      guard unsafe linkMac?.verify(rest, UnsafeRawBufferPointer(rebasing: record[mac])) == true
       else { return .badMac }
     }
     let now = session.shard.loop.now.monotonic
@@ -469,39 +468,26 @@ final class SlimStream {
 
   // MARK: the link
 
+  /// B signs with the key in its Link; A has none.
+  static func family(ofLink bytes: UnsafeRawBufferPointer) -> Family {
+    let none = unsafe UnsafeRawBufferPointer(start: nil, count: 0)
+    let envelope = unsafe try? SlimEnvelope(bytes, family: .slimB, knownHeader: none)
+    return envelope?.link.publicKey == nil ? .slimA : .slimB
+  }
+
   /// Answers a negotiation with our half. A second one on the same stream changes nothing: a replayed
   /// Link must not put another key in place.
   private func receiveLink(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) {
-    guard link == nil, !envelope.link.isReply else { return }
-    guard envelope.link.linkID.count <= Limits.slimLinkIDBytes else {
-      session.end(Fault(.badRequest, "a link_id of \(envelope.link.linkID.count) bytes"))
-      return
+    guard linkMac == nil, !envelope.link.isReply else { return }
+    do {
+      let answer = try unsafe SlimLinkAnswer(
+        bytes, envelope, family, nodeName: session.shard.node.settings.nodeName)
+      linkMac = answer.mac
+      session.reply(answer.frame)
+    } catch {
+      session.end(error)
     }
-    let id = unsafe [UInt8](UnsafeRawBufferPointer(rebasing: bytes[envelope.link.linkID]))
-    var ours: [UInt8]?
-    if family == .slimB, let range = envelope.link.publicKey {
-      let theirs = unsafe [UInt8](UnsafeRawBufferPointer(rebasing: bytes[range]))
-      do {
-        let pair = LinkKeyPair()
-        link = Link(
-          mac: LinkMac(
-            linkID: id, shared: try pair.shared(with: theirs), start: SlimMac.start(linkID: id)))
-        ours = pair.publicKey
-      } catch {
-        session.end(Fault(.badRequest, "the Link's public key is no X25519 key"))
-        return
-      }
-    }
-    session.reply(
-      SlimAnswer.linkReply(
-        linkID: id, version: SlimStream.version, publicKey: ours,
-        nodeID: session.shard.node.settings.nodeName,
-        // An app of family B connects anew only if the link is what it said it is: its edge.
-        connectionType: family == .slimB ? envelope.link.connectionType : nil))
   }
-
-  /// The SLIM core version we present: apps want one they can parse.
-  static let version = "2.3.0"
 
   // MARK: to the app
 
@@ -534,8 +520,8 @@ final class SlimStream {
   private func send(_ frame: Bytes, _ hop: SlimHop?, repeats: Bool) {
     let call = session.call
     if frame.hole > 0 {
-      guard let link, let hop else { return }
-      let mac = repeats ? macs.tag(hop, link.mac) : link.mac.tag(hop.rest)
+      guard let linkMac, let hop else { return }
+      let mac = repeats ? macs.tag(hop, linkMac) : linkMac.tag(hop.rest)
       call.send(frame, HoleFilling(mac))
     } else {
       call.send(frame)

@@ -23,10 +23,7 @@ struct StreamGate {
       if node.settings.auth == .open { return Self.anyone }
       throw Fault(.unauthorized)
     }
-    guard let text = bearer(header) else {
-      throw Fault(.unauthorized, "authorization must be `Bearer ` and a JWT")
-    }
-    let claims = try JWT.verify(text, keys: shard.signingKeys, wall: shard.loop.now.wall)
+    let claims = try StreamGate.verify(header, shard.signingKeys, call)
     let principal = Principal(tenant: claims.tenant, org: claims.org, key: claims.key)
     if shard.ended.keys.contains(principal.key) { throw Fault(.keyRevoked) }
     if shard.ended.tenants.contains(principal.tenant) { throw Fault(.tenantSuspended) }
@@ -37,6 +34,31 @@ struct StreamGate {
       throw Fault(.rateLimited, "this key opens streams too fast")
     }
     return principal
+  }
+
+  private static func verify(
+    _ header: String, _ keys: SigningKeySet, _ call: GrpcCall
+  ) throws(Fault) -> TokenClaims {
+    guard let text = bearer(header) else {
+      throw Fault(.unauthorized, "authorization must be `Bearer ` and a JWT")
+    }
+    return try JWT.verify(text, keys: keys, wall: call.loop.now.wall)
+  }
+
+  /// While the node's store opens: looks at what can be looked at without it (`keys` nil: not even at a signature).
+  /// All of it is asked again, with what only the store knows, before anything of the stream but its Link is taken.
+  func openEarly(_ call: GrpcCall, keys: SigningKeySet?) -> OpeningStream? {
+    do throws(Fault) {
+      if let header = call.metadata("authorization") {
+        if let keys { _ = try StreamGate.verify(header, keys, call) }
+      } else if node.settings.auth != .open {
+        throw Fault(.unauthorized)
+      }
+    } catch {
+      call.refuse(error.code.grpc, "\(error.code.rawValue): \(error)")
+      return nil
+    }
+    return OpeningStream(call, nodeName: node.settings.nodeName)
   }
 
   /// Operators: the admin socket, loopback, or an admin credential.
@@ -69,6 +91,7 @@ struct StreamGate {
     let session = make(shard.sessions.nextID(), shard, principal)
     shard.sessions.insert(session)
     shard.counts.streamsOpened &+= 1
+    if call.userData is OpeningStream { session.pause(by: Session.openingPause) }
     if !principal.anonymous { confirm(session, principal, shard) }
     return session
   }

@@ -144,13 +144,16 @@ class Setup:
     second_bearer: str = ""     # of the receiver or members, when they are another tenant's
     second_url: str = ""        # theirs, when they connect to another node
     place: str = ""             # org and namespace of a group's names; drawn when empty
+    started: list = dataclasses.field(default_factory=list)    # every App, for a test that watches them
 
     def app(self, first: bool, role: str, own_name: str, **options) -> App:
         options |= {"count": self.count, "gap": self.gap, "idle": self.idle,
                     "bearer": self.bearer if first else self.second_bearer or self.bearer,
                     "authority": self.authority}
         url = self.url if first else self.second_url or self.url
-        return App(slim_python(self.versions[0 if first else 1]), url, role, own_name, options)
+        self.started.append(
+            App(slim_python(self.versions[0 if first else 1]), url, role, own_name, options))
+        return self.started[-1]
 
 
 @dataclasses.dataclass

@@ -14,6 +14,9 @@ public protocol GrpcHandler: AnyObject {
   func receiveDrained(_ bytes: Int, on call: GrpcCall)
   /// The client waits for an answer that will come: a server that ends for another gives it time.
   var owesAnswer: Bool { get }
+  /// It follows another handler, which served the call while the server held calls back; `call.userData` is what that
+  /// one left, and reading is paused or not as it was.
+  func receiveHandover(on call: GrpcCall)
   /// The stream goes on through a drain that spares such calls, until a second one ends it.
   var isLasting: Bool { get }
 }
@@ -22,11 +25,15 @@ extension GrpcHandler {
   public var owesAnswer: Bool { false }
   public var isLasting: Bool { false }
   public func receiveDrained(_ bytes: Int, on call: GrpcCall) {}
+  public func receiveHandover(on call: GrpcCall) {}
 }
 
 /// One call on the server. Belongs to its loop; keeps itself alive until it is closed.
 public final class GrpcCall: GrpcStream, @unchecked Sendable {
-  private let routes: GrpcRoutes
+  private let shard: GrpcShard
+  private var routes: GrpcRoutes { shard.routes }
+  /// Among the calls that are held back; 0: in none.
+  private var place: UInt64 = 0
   private var handler: (any GrpcHandler)?
   private var fields = HeaderFields()
   private var timer = TimerID.none
@@ -41,7 +48,7 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
   /// Why the call closed, for logs.
   public private(set) var closeReason = ""
 
-  init(_ routes: GrpcRoutes) { self.routes = routes }
+  init(_ shard: GrpcShard) { self.shard = shard }
 
   public var loop: EventLoop { unsafe session.loop }
   public var peer: PeerAddress { unsafe session.peer }
@@ -87,7 +94,32 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
       return
     }
     guard takeDeadline() else { return }
-    open(route)
+    guard shard.isHolding else { return open(route.make) }
+    place = shard.hold(self)
+    if let early = routes.early[path] { open(early) } else { pauseReading() }
+  }
+
+  /// The server holds calls back no longer.
+  func receiveTurn() {
+    place = 0
+    guard isOpen, !isFinished, let route = routes.table[path] else { return }
+    if handler == nil {
+      open(route.make)
+      resumeReading()
+      return
+    }
+    let made = route.make(self)
+    if !isOpen {
+      made?.receiveClosed(on: self)
+      return
+    }
+    handler = made
+    if isFinished { return }
+    if let made {
+      made.receiveHandover(on: self)
+    } else {
+      finish(.unimplemented, "\(path) is not served")
+    }
   }
 
   private func takeDeadline() -> Bool {
@@ -104,9 +136,9 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
     return true
   }
 
-  private func open(_ route: GrpcRoutes.Route) {
+  private func open(_ make: GrpcServer.Maker) {
     opening = true
-    let made = route.make(self)
+    let made = make(self)
     opening = false
     if !isOpen {
       // Closed from inside the factory.
@@ -231,6 +263,7 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
   public override func receiveClosed(_ error: Http2Error, transportLost: Bool) {
     unsafe session.loop.cancel(timer)
     hearNoMore()
+    if place > 0 { shard.leave(place) }
     if closeReason.isEmpty {
       closeReason =
         isFinished ? "finished" : transportLost ? "connection lost" : "reset (\(error.code))"

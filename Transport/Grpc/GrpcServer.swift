@@ -9,9 +9,11 @@ public import Synchronization
 final class GrpcRoutes: @unchecked Sendable {
   struct Route {
     let limits: GrpcLimits
-    let make: @Sendable (GrpcCall) -> (any GrpcHandler)?
+    let make: GrpcServer.Maker
   }
   var table: [String: Route] = [:]
+  /// What serves calls of a method while the server holds calls back.
+  var early: [String: GrpcServer.Maker] = [:]
   var sealed = false
 }
 
@@ -35,11 +37,13 @@ public final class GrpcServer: @unchecked Sendable {
 
   // MARK: methods
 
+  /// Makes what serves a call, on the call's loop; nil after `call.refuse`.
+  public typealias Maker = @Sendable (GrpcCall) -> (any GrpcHandler)?
+
   /// `make` is called on the call's loop when the request headers are in. It returns what serves the
   /// call, or nil after `call.refuse`. Before the first `listen`.
   public func register(
-    _ path: String, limits: GrpcLimits = .default,
-    _ make: @escaping @Sendable (GrpcCall) -> (any GrpcHandler)?
+    _ path: String, limits: GrpcLimits = .default, _ make: @escaping Maker
   ) {
     precondition(!routes.sealed, "methods are registered before the server listens")
     precondition(path.hasPrefix("/"), "a method's path is /package.Service/Method")
@@ -47,8 +51,7 @@ public final class GrpcServer: @unchecked Sendable {
   }
 
   public func register(
-    _ method: MethodDescriptor, limits: GrpcLimits = .default,
-    _ make: @escaping @Sendable (GrpcCall) -> (any GrpcHandler)?
+    _ method: MethodDescriptor, limits: GrpcLimits = .default, _ make: @escaping Maker
   ) {
     register(method.path, limits: limits, make)
   }
@@ -83,6 +86,19 @@ public final class GrpcServer: @unchecked Sendable {
         }
       }
     }
+  }
+
+  /// Calls wait from now on, unread, until `serveHeld`; connections are taken. A method in `early` is served by what
+  /// that makes meanwhile. Before the first `listen`.
+  public func holdCalls(early: [String: Maker]) {
+    precondition(!routes.sealed, "calls are held from the first one on")
+    routes.early = early
+    for shard in shards { shard.isHolding = true }
+  }
+
+  /// Serves the calls that waited, in the order they came on each loop, and no call waits any more.
+  public func serveHeld() {
+    for (loop, shard) in zip(loops, shards) { loop.post { shard.serveHeld() } }
   }
 
   public var paths: [String] { routes.table.keys.sorted() }
@@ -204,6 +220,9 @@ final class GrpcShard: Http2Owner, @unchecked Sendable {
   let routes: GrpcRoutes
   var sessions: [ObjectIdentifier: Http2Session] = [:]
   var isDraining = false
+  var isHolding = false
+  private var held: [UInt64: GrpcCall] = [:]
+  private var lastHeld: UInt64 = 0
   weak var server: GrpcServer?
 
   init(_ routes: GrpcRoutes) { self.routes = routes }
@@ -216,7 +235,21 @@ final class GrpcShard: Http2Owner, @unchecked Sendable {
     return count
   }
 
-  override func makeStream(on session: Http2Session) -> Http2Stream { GrpcCall(routes) }
+  /// - Returns: the place to leave when it closes.
+  func hold(_ call: GrpcCall) -> UInt64 {
+    lastHeld += 1
+    held[lastHeld] = call
+    return lastHeld
+  }
+
+  func leave(_ place: UInt64) { held[place] = nil }
+
+  func serveHeld() {
+    isHolding = false
+    for place in held.keys.sorted() { held.removeValue(forKey: place)?.receiveTurn() }
+  }
+
+  override func makeStream(on session: Http2Session) -> Http2Stream { GrpcCall(self) }
 
   override func receiveClosed(_ session: Http2Session, reason: String) {
     if sessions.removeValue(forKey: ObjectIdentifier(session)) != nil { server?.receiveClosed() }
