@@ -95,10 +95,14 @@ let package = Package(
     adapter("Http", "Transport/Http", ["Base", "Report", "Loop", "Tls", "CNghttp2", "CSys"]),
     room("Grpc", "Transport/Grpc", ["Base", "Codec", "Messages", "Report", "Loop", "Http"]),
 
-    // Federation: who owns what, who is there. Pure; hosted by the relay.
+    // Registry: who can do what.
+    room("Registry", "Registry/Registry", ["Base", "Digest", "Codec"]),
+
+    // Federation: who owns what, who is there, what relays tell each other. Pure; hosted by the relay.
     room("Ring", "Federation/Ring", ["Base", "Digest"]),
     room("Metadata", "Federation/Metadata", ["Base", "Digest"]),
     room("Link", "Federation/Link", ["Base"]),
+    room("Gossip", "Federation/Gossip", ["Base", "Messages", "Registry"]),
 
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
@@ -110,7 +114,7 @@ let package = Package(
       [
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
-        "Http", "Grpc", "Engine", "Slim", "Token",
+        "Http", "Grpc", "Engine", "Slim", "Token", "Registry", "Gossip",
       ]),
     program("posthoused", "Node/posthoused", ["Base", "Report", "Settings", "Relay"]),
 
@@ -152,6 +156,8 @@ let package = Package(
         "Tls",
         "Http", "Grpc", "Engine", "Slim", "Token", "Relay", "TestKit",
       ]),
+    suite("RegistryTests", ["Base", "Registry"]),
+    suite("GossipTests", ["Base", "Codec", "Messages", "Registry", "Gossip"]),
     suite("AdminTests", ["Base", "Report", "Settings", "Codec", "Messages", "Control", "TestKit"]),
     suite("HouseTests", ["Base"]),
     program(
@@ -169,7 +175,7 @@ let package = Package(
       "fuzz", "Tests/fuzz",
       [
         "Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc",
-        "Engine", "Token", "Ring", "Link", "LinkMail",
+        "Engine", "Token", "Ring", "Registry", "Link", "LinkMail",
       ]),
   ],
   swiftLanguageModes: [.v6],

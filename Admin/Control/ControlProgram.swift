@@ -79,6 +79,8 @@ public enum ControlProgram {
     TenantCreate.self, TenantList.self, TenantShow.self, TenantSuspend.self, TenantResume.self,
     TenantDelete.self, TenantQuota.self,
     KeyCreate.self, KeyList.self, KeyRevoke.self,
+    RegistryList.self, RegistryShow.self, RegistryDiscover.self, RegistryPurge.self,
+    GossipStatus.self, GossipDigest.self, GossipSync.self, GossipPeerList.self,
     ChannelList.self, ChannelShow.self, ChannelTail.self, ChannelVerify.self, ChannelGrant.self,
     ChannelRevoke.self, ChannelDelete.self,
     BackupCreate.self, BackupRestore.self, NodeDrain.self,

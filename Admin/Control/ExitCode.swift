@@ -16,7 +16,8 @@ public enum ExitCode: Int32, Sendable {
       switch code {
       case .usage, .badSetting, .badRequest, .badChannelName: .usage
       case .notFound, .retentionPassed: .notFound
-      case .unauthorized, .forbidden, .quotaExceeded, .rateLimited, .tooLarge, .diskFull,
+      case .unauthorized, .forbidden, .quotaExceeded, .registryFull, .rateLimited, .tooLarge,
+        .diskFull,
         .tenantSuspended, .keyRevoked, .revoked, .notConfirmed:
         .refused
       case .unreachable, .unavailable, .draining: .unreachable

@@ -31,6 +31,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
   case usage = "usage"
   case unreachable = "unreachable"
   case notConfirmed = "not_confirmed"
+  case registryFull = "registry_full"
 
   public var grpc: GrpcStatus {
     switch self {
@@ -62,6 +63,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .usage: .invalidArgument
     case .unreachable: .unavailable
     case .notConfirmed: .failedPrecondition
+    case .registryFull: .resourceExhausted
     }
   }
   public var http: Int {
@@ -94,6 +96,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .usage: 400
     case .unreachable: 503
     case .notConfirmed: 409
+    case .registryFull: 507
     }
   }
   public var isRetriable: Bool {
@@ -126,6 +129,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .usage: false
     case .unreachable: true
     case .notConfirmed: false
+    case .registryFull: true
     }
   }
   public var what: String {
@@ -158,6 +162,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .usage: "The command line is not one this program understands."
     case .unreachable: "No node answers at that address or in that data directory."
     case .notConfirmed: "A command that destroys something was not confirmed."
+    case .registryFull: "registry is at maximum capacity"
     }
   }
   public var advice: String {
@@ -190,6 +195,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .usage: "Run it with --help."
     case .unreachable: "Start posthoused, or name the node with --admin-socket, --data or --address."
     case .notConfirmed: "Repeat it with --yes."
+    case .registryFull: "Register with another relay, or raise registry.capacity."
     }
   }
 }

@@ -258,4 +258,53 @@ public enum Limits {
   public static let linkGreetingMilliseconds: Int64 = 5_000
   /// UTF-8 bytes of a fault's name, and of its detail, as nodes tell each other; longer ones break the link.
   public static let faultTextBytes = 4_096
+
+  // MARK: registry
+  /// UTF-8 bytes of a peer_id, of a relay id, of names, skill ids and parts of tags, and of descriptions; longer:
+  /// `too_large`.
+  public static let registryPeerIDBytes = 256
+  public static let relayIDBytes = 256
+  public static let registryNameBytes = 256
+  public static let registryTextBytes = 4_096
+  /// Skills of one agent and tags of one skill; more: `too_large`.
+  public static let registrySkills = 256
+  public static let registryTags = 32
+  /// Bytes of one registration as it is kept; more: `too_large`.
+  public static let registryRecordBytes = 64 << 10
+  /// Seconds an agent is kept after its last word (default; `registry.ttl`): upstream's.
+  public static let registryTTLSeconds = 30
+  /// Agents of this relay, and of all others together (defaults); more: `registry_full`, and refused and counted.
+  public static let registryEntries = 1_000_000
+  public static let registryForeignEntries = 4_000_000
+  /// Tombstones kept; beyond, the oldest are forgotten early, and relays that missed them pull anew.
+  public static let registryTombstones = 2_000_000
+  /// Seconds a tombstone is kept: twice the longest partition expected (default; `registry.tombstone_life`).
+  public static let tombstoneSeconds = 86_400
+  /// Seconds after which an origin nobody has heard of is hidden (default; `federation.origin_timeout`).
+  public static let originTimeoutSeconds = 90
+  /// Relays that records may come from; records of further ones are refused.
+  public static let registryOrigins = 4_096
+  /// How far ahead of this node's clock a counter may be; beyond: the record is refused, nobody could outbid it.
+  public static let registryLeadSeconds = 86_400
+  /// Seconds between marks in the store that this relay lives.
+  public static let registryAliveSeconds = 60
+  /// Entries ended or forgotten in one step of the clock; the rest waits for the next.
+  public static let registryTickEntries = 20_000
+  /// Agents of one answer: when none are asked for, and at most. Upstream's.
+  public static let discoverDefault = 100
+  public static let discoverMost = 1_000
+  /// Entries one discovery looks at; what is beyond is found by the next one, which goes on there.
+  public static let discoverScan = 65_536
+  /// Records and bytes of one page between relays; more follows on the next.
+  public static let gossipPageRecords = 2_000
+  public static let gossipPageBytes = 1 << 20
+  /// Pages of one exchange; the rest comes with the next.
+  public static let gossipPages = 2_000
+  /// Seconds one call between relays may take; then the exchange is over.
+  public static let gossipCallSeconds = 10
+  /// Entries of one answer that an upstream relay is asked for, and of one push to it.
+  public static let upstreamPage = 5_000
+  public static let upstreamPushPage = 1_000
+  /// Agents an upstream relay is shown: it holds no more of other relays.
+  public static let upstreamEntries = 8_192
 }

@@ -10,6 +10,8 @@ public enum Table: UInt8, Sendable, CaseIterable {
   case state = 3
   /// Tenants, keys, invites, join requests, usage.
   case tokens = 4
+  /// Agents and the relays they come from: see `Registry+Rows.swift`.
+  case registry = 5
 }
 
 /// Puts and deletes to be made as one, in a flat form that hosts can walk without allocation:

@@ -119,9 +119,9 @@ public struct CommandSyntax: Sendable {
       } else if word == "--help" || word == "-h" {
         wantsHelp = true
       } else if word.hasPrefix("--") {
-        try long(word, arguments, &at, &parsed)
+        try long(word, words, arguments, &at, &parsed)
       } else {
-        try short(word, arguments, &at, &parsed)
+        try short(word, words, arguments, &at, &parsed)
       }
     }
     if words.first == "help", !commands.isEmpty {
@@ -151,8 +151,17 @@ public struct CommandSyntax: Sendable {
   /// options may come first.
   private func every() -> [CommandOption] { options + commands.flatMap(\.options) }
 
+  /// Those of the command that the words so far name come first: two may mean different things by one.
+  private func option(
+    after words: [String], _ fits: (CommandOption) -> Bool
+  ) -> CommandOption? {
+    let named = commands.filter { words.starts(with: $0.path) }.flatMap(\.options)
+    return (options + named).first(where: fits) ?? every().first(where: fits)
+  }
+
   private func long(
-    _ word: String, _ arguments: [String], _ at: inout Int, _ parsed: inout Parsed
+    _ word: String, _ words: [String], _ arguments: [String], _ at: inout Int,
+    _ parsed: inout Parsed
   ) throws(Fault) {
     var name = word
     var given: String?
@@ -160,7 +169,7 @@ public struct CommandSyntax: Sendable {
       name = String(word[..<equals])
       given = String(word[word.index(after: equals)...])
     }
-    guard let option = every().first(where: { $0.name == name }) else {
+    guard let option = option(after: words, { $0.name == name }) else {
       let near = Suggestion.nearest(to: name, in: every().map(\.name) + ["--help"])
       throw Fault(.usage, "unknown option \(name)" + (near.map { "; did you mean \($0)?" } ?? ""))
     }
@@ -168,12 +177,13 @@ public struct CommandSyntax: Sendable {
   }
 
   private func short(
-    _ word: String, _ arguments: [String], _ at: inout Int, _ parsed: inout Parsed
+    _ word: String, _ words: [String], _ arguments: [String], _ at: inout Int,
+    _ parsed: inout Parsed
   ) throws(Fault) {
     var rest = word.dropFirst()
     while let letter = rest.first {
       rest = rest.dropFirst()
-      guard let option = every().first(where: { $0.short == letter }) else {
+      guard let option = option(after: words, { $0.short == letter }) else {
         throw Fault(.usage, "unknown option -\(letter)")
       }
       if option.placeholder != nil, !rest.isEmpty {

@@ -31,6 +31,30 @@ public struct NodeSettings: Sendable {
   }
   public enum LogForm: String, Sendable { case auto, json, text }
 
+  /// A relay that registrations are exchanged with.
+  public struct FederationPeer: Sendable, Equatable {
+    /// The relay id it may speak for; "" over mutual TLS: everyone's.
+    public var name: String
+    public var address: HostPort
+  }
+  public enum Proof: String, Sendable { case off, optional, required }
+  public struct Registry: Sendable, Equatable {
+    public var ttl: Interval
+    public var capacity: Int
+    public var federatedCapacity: Int
+    public var alwaysFederated: Bool
+    public var proof: Proof
+    public var tombstoneLife: Interval
+    public var relayID: String
+    public var interval: Interval
+    public var fanout: Int
+    public var originTimeout: Interval
+    public var peers: [FederationPeer]
+    /// Certificate, key and authority for mutual TLS between relays.
+    public var tls: Tls?
+    public var authority: String
+  }
+
   public var data: String
   public var nodeName: String
   /// nil: not listening.
@@ -38,6 +62,9 @@ public struct NodeSettings: Sendable {
   public var http: HostPort?
   public var grpcTls: HostPort?
   public var httpTls: HostPort?
+  public var registryAddress: HostPort?
+  public var federationAddress: HostPort?
+  public var registry: Registry
   public var tls: Tls?
   public var adminSocket: String
   public var auth: Auth
@@ -86,6 +113,9 @@ public struct NodeSettings: Sendable {
     http = s.address("http")
     grpcTls = s.address("grpc_tls")
     httpTls = s.address("http_tls")
+    registryAddress = s.address("registry.listen")
+    federationAddress = s.address("federation.listen")
+    registry = try Registry(s)
     let certificate = s.text("tls.cert")
     let key = s.text("tls.key")
     tls = certificate.isEmpty && key.isEmpty ? nil : Tls(certificate: certificate, key: key)
@@ -153,6 +183,7 @@ public struct NodeSettings: Sendable {
         throw Fault(.badSetting, "\(name) wants a certificate: set tls.cert and tls.key")
       }
     }
+    try validateFederation()
     if tokenTTL.wholeSeconds < 1 || tokenMaxTTL < tokenTTL {
       throw Fault(.badSetting, "token.ttl is at least 1s and at most token.max_ttl")
     }
@@ -168,6 +199,12 @@ public struct NodeSettings: Sendable {
   }
 
   private func validateReach() throws(Fault) {
+    if let address = registryAddress, !address.isLoopback {
+      throw Fault(
+        .badSetting,
+        "registry.listen = \(address) lets everyone who reaches it register agents: say --insecure if so"
+      )
+    }
     for (name, address) in [("grpc", grpc), ("http", http)] {
       if let address, !address.isLoopback {
         throw Fault(

@@ -33,7 +33,7 @@ extension SettingSchema {
   public static func node(data: String, nodeName: String) -> SettingSchema {
     SettingSchema(
       identityKeys(data: data, nodeName: nodeName) + listenerKeys + accessKeys + archiveKeys
-        + streamKeys
+        + streamKeys + registryKeys + federationKeys
         + tenantKeys + processKeys)
   }
 
@@ -156,6 +156,64 @@ extension SettingSchema {
     SettingKey("rate.streams", .integer(1...1_000_000), "50", "Streams opened per key and second."),
     SettingKey(
       "rate.streams_burst", .integer(1...1_000_000), "500", "Stream opens a key may save up."),
+  ]
+
+  private static let registryKeys = [
+    SettingKey(
+      "registry.listen", .address, "127.0.0.1:50052",
+      "Registry of agents' skills (AgentAnycast's wire) without TLS.", flag: "--registry",
+      placeholder: "HOST:PORT"),
+    SettingKey(
+      "registry.ttl", .duration, "\(Limits.registryTTLSeconds)s",
+      "How long an agent is kept after its last heartbeat."),
+    SettingKey(
+      "registry.capacity", .integer(1...100_000_000), "\(Limits.registryEntries)",
+      "Agents registered here; more are refused."),
+    SettingKey(
+      "registry.federated_capacity", .integer(1...100_000_000),
+      "\(Limits.registryForeignEntries)", "Agents of all other relays together."),
+    SettingKey(
+      "registry.always_federated", .boolean, "true",
+      "Discovery shows agents of other relays, too, whether it asks for them or not."),
+    SettingKey(
+      "registry.proof", .choice(["off", "optional", "required"]), "optional",
+      "Signed calls: optional binds a peer_id to its key once it has signed; required refuses unsigned ones."
+    ),
+    SettingKey(
+      "registry.tombstone_life", .duration, "\(Limits.tombstoneSeconds / 3600)h",
+      "How long deletes are remembered; a relay that was away for longer pulls everything anew."),
+  ]
+
+  private static let federationKeys = [
+    SettingKey(
+      "federation.listen", .address, "off", "Federation over mutual TLS; wants federation.cert.",
+      flag: "--federation", placeholder: "HOST:PORT"),
+    SettingKey(
+      "federation.cert", .string, "",
+      "Certificate chain (PEM) of this relay; its common name is the relay id.",
+      flag: "--federation-cert", placeholder: "FILE"),
+    SettingKey(
+      "federation.key", .string, "", "Its private key (PEM).", flag: "--federation-key",
+      placeholder: "FILE"),
+    SettingKey(
+      "federation.ca", .string, "", "Authority (PEM) that all relays' certificates come from.",
+      flag: "--federation-ca", placeholder: "FILE"),
+    SettingKey(
+      "federation.relay_id", .string, "", "This relay's name among relays; empty: node_name.",
+      flag: "--relay-id", placeholder: "NAME"),
+    SettingKey(
+      "federation.peers", .list, "", "Relays to exchange registrations with, over mutual TLS.",
+      flag: "--federation-peers", placeholder: "HOST:PORT,..."),
+    SettingKey(
+      "federation.insecure", .list, "",
+      "The same without TLS, each with the one relay id it may speak for.",
+      flag: "--federation-insecure", placeholder: "NAME=HOST:PORT,..."),
+    SettingKey("federation.interval", .duration, "1s", "Between rounds of exchanges."),
+    SettingKey(
+      "federation.fanout", .integer(1...100), "3", "TLS peers called in a round, drawn anew."),
+    SettingKey(
+      "federation.origin_timeout", .duration, "\(Limits.originTimeoutSeconds)s",
+      "A relay nobody has heard of for so long has its agents hidden."),
   ]
 
   private static let processKeys = [

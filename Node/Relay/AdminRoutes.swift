@@ -55,6 +55,7 @@ struct AdminRoutes {
     ) { request, _, reply in
       reply(Result { () throws(Fault) in try calls.drain(request) })
     }
+    registerRegistry(on: server)
     server.register(AdminService.verifyChannels) { call in
       guarded(call) {
         ServerStreamCall<AdminVerifyChannelsRequest, AdminVerifyProgress> {
@@ -66,6 +67,41 @@ struct AdminRoutes {
       guarded(call) {
         ServerStreamCall<AdminCreateBackupRequest, AdminBackupProgress> { calls.backup($0, $1, $2) }
       }
+    }
+  }
+
+  private func registerRegistry(on server: GrpcServer) {
+    let admin = RegistryAdmin(node: node)
+    unary(
+      server, AdminService.listRegistrations, AdminListRegistrationsRequest.self,
+      AdminListRegistrationsResponse.self
+    ) { request, loop, reply in
+      admin.ask(loop, reply) { RegistryAdmin.list(request, $0) }
+    }
+    unary(
+      server, AdminService.getRegistration, AdminGetRegistrationRequest.self,
+      AdminRegistration.self
+    ) { request, loop, reply in
+      admin.ask(loop, reply) { (host) throws(Fault) in try RegistryAdmin.get(request, host) }
+    }
+    unary(
+      server, AdminService.discoverAgents, AdminDiscoverAgentsRequest.self,
+      AdminListRegistrationsResponse.self
+    ) { request, loop, reply in
+      admin.ask(loop, reply) { (host) throws(Fault) in try RegistryAdmin.discover(request, host) }
+    }
+    unary(
+      server, AdminService.purgeOrigin, AdminPurgeOriginRequest.self, AdminPurgeOriginResponse.self
+    ) { request, loop, reply in
+      admin.ask(loop, reply) { (host) throws(Fault) in try admin.purge(request.origin, host) }
+    }
+    unary(server, AdminService.getGossip, AdminGetGossipRequest.self, AdminGossip.self) {
+      _, loop, reply in admin.ask(loop, reply) { RegistryAdmin.gossip($0) }
+    }
+    unary(
+      server, AdminService.syncGossip, AdminSyncGossipRequest.self, AdminSyncGossipResponse.self
+    ) { _, loop, reply in
+      admin.ask(loop, reply) { AdminSyncGossipResponse(peers: UInt32($0.syncNow())) }
     }
   }
 

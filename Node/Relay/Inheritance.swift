@@ -144,7 +144,10 @@ public struct Inheritance: Sendable {
 extension NodeSettings {
   /// The listeners by the names of their settings.
   var listening: [(name: String, place: HostPort?)] {
-    [("grpc", grpc), ("grpc_tls", grpcTls), ("http", http), ("http_tls", httpTls)]
+    [
+      ("grpc", grpc), ("grpc_tls", grpcTls), ("http", http), ("http_tls", httpTls),
+      ("registry.listen", registryAddress), ("federation.listen", federationAddress),
+    ]
   }
 }
 

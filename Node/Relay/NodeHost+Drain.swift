@@ -62,12 +62,14 @@ extension NodeHost {
     switch order.reason {
     case .ending:
       endServing(order)
+      sealRegistry()
       settleShards()
       stopLoops()
       closeStore()
     case .moving, .successor:
       moveAway(order)
       for shard in shards { _ = shard.loop.call { shard.seal() } }
+      sealRegistry()
       settleShards()
       closeStore()
       waitForSuccessor(order)
@@ -77,7 +79,9 @@ extension NodeHost {
     finishDrain()
   }
 
-  private var servers: [GrpcServer] { [listeners.agents, listeners.admin].compactMap { $0 } }
+  private var servers: [GrpcServer] {
+    [listeners.agents, listeners.admin, listeners.registry].compactMap { $0 }
+  }
 
   /// Open calls get a moment to end by themselves; agents' streams never do.
   private func endServing(_ order: DrainOrder) {
@@ -131,6 +135,12 @@ extension NodeHost {
     waitUntil(.milliseconds(NodeLimits.partingMilliseconds)) {
       servers.allSatisfy { $0.openConnections(butLasting: false) == 0 }
     }
+  }
+
+  private func sealRegistry() {
+    guard let host = registryHost else { return }
+    _ = host.loop.call { host.seal() }
+    waitUntil(.seconds(1)) { host.loop.call { host.isQuiet } ?? true }
   }
 
   private static let parting = "draining: the node is shutting down"

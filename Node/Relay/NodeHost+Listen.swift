@@ -17,6 +17,7 @@ struct Listeners {
   var agents: GrpcServer?
   var admin: GrpcServer?
   var http: HttpServer?
+  var registry: GrpcServer?
   var adminListener: Listener?
   /// By the names of their settings, in the order in which a successor gets them.
   var named: [(name: String, listener: Listener)] = []
@@ -32,6 +33,7 @@ extension NodeHost {
       if serving == .all {
         try listenAgents()
         try listenHttp()
+        if let registryHost { try listenRegistry(registryHost) }
       }
     } catch {
       throw Fault(.unavailable, "\(error)")
@@ -118,6 +120,33 @@ extension NodeHost {
       }
     }
     listeners.http = server
+  }
+
+  private func listenRegistry(_ host: RegistryHost) throws {
+    let server = GrpcServer(loops: [host.loop])
+    RegistryRoutes(host: host).register(on: server)
+    health.register(on: server)
+    let services = [
+      RegistryService.serviceName, FederationService.serviceName, HealthService.serviceName,
+      ReflectionService.serviceName, ReflectionAlphaService.serviceName,
+    ]
+    for service in services { health.set(service, .serving) }
+    let gate = StreamGate(node: self, trusted: false)
+    ReflectionServer(services: services).register(on: server) { gate.isOperator($0) }
+    if let place = settings.registryAddress {
+      addresses.registry = try listen("registry.listen", place) { server.listen($0) }
+    }
+    if let place = settings.federationAddress, let files = settings.registry.tls {
+      let context = try TlsServerContext(
+        TlsFiles(
+          certificate: files.certificate, key: files.key,
+          clientAuthority: settings.registry.authority), protocols: [.h2])
+      listeners.tls.append(context)
+      addresses.federation = try listen("federation.listen", place) {
+        server.listen($0, tls: { context.makeWire() })
+      }
+    }
+    listeners.registry = server
   }
 
   /// On the inherited socket of this name, or on one of its own.

@@ -8,6 +8,7 @@ extension NodeHost {
     ProcessFacts.register(in: metrics)
     registerShardMetrics()
     registerStoreMetrics()
+    if let host = registryHost { registerRegistryMetrics(host) }
     metrics.gauge("posthouse_ready", "1 when /readyz says yes") { [readiness] in
       readiness.reasons.isEmpty ? 1 : 0
     }

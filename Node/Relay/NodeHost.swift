@@ -23,6 +23,8 @@ public final class NodeHost: @unchecked Sendable {
   let loops: [EventLoop]
   private(set) var shards: [Shard] = []
   private(set) var authority: Authority!
+  /// nil: `registry.listen` and `federation.listen` are off, or only the admin socket is served.
+  private(set) var registryHost: RegistryHost?
   let readiness = Readiness()
   let health = HealthServer()
   private(set) var audit: AuditLog!
@@ -45,6 +47,8 @@ public final class NodeHost: @unchecked Sendable {
     public var http = ""
     public var grpcTls = ""
     public var httpTls = ""
+    public var registry = ""
+    public var federation = ""
     public var admin = ""
   }
 
@@ -110,8 +114,12 @@ public final class NodeHost: @unchecked Sendable {
         if follows { shard.slim.expectReturns() }
       }
     }
+    if serving == .all, settings.registryAddress != nil || settings.federationAddress != nil {
+      registryHost = try RegistryHost(node: self, index: shardCount)
+    }
     registerMetrics()
     try listen(serving)
+    registryHost?.start()
     loops[0].post { [self] in everySecond() }
   }
 
@@ -223,6 +231,7 @@ public final class NodeHost: @unchecked Sendable {
   func stopLoops() {
     for loop in loops { loop.stop() }
     for loop in loops { loop.join() }
+    registryHost?.stop()
   }
 
   func finishDrain() {

@@ -69,6 +69,8 @@ import Settings
     var line = "READY grpc=\(addresses.grpc) http=\(addresses.http) admin=\(addresses.admin)"
     if !addresses.grpcTls.isEmpty { line += " grpc-tls=\(addresses.grpcTls)" }
     if !addresses.httpTls.isEmpty { line += " http-tls=\(addresses.httpTls)" }
+    if !addresses.registry.isEmpty { line += " registry=\(addresses.registry)" }
+    if !addresses.federation.isEmpty { line += " federation=\(addresses.federation)" }
     StandardStream.output.write(line + "\n")
   }
 

@@ -1957,6 +1957,1050 @@ public struct AdminDrainNodeResponse: ProtoMessage {
   }
 }
 
+/// `posthouse.v1.RegisteredSkill`.
+public struct AdminRegisteredSkill: ProtoMessage {
+  /// `skill_id`, field 1.
+  public var skillID: String = ""
+  /// `description`, field 2.
+  public var description: String = ""
+  /// `tags`, field 3.
+  public var tags: [String: String] = [:]
+
+  public static var fullName: String { "posthouse.v1.RegisteredSkill" }
+
+  public init() {}
+  public init(
+    skillID: String = "",
+    description: String = "",
+    tags: [String: String] = [:]
+  ) {
+    self.skillID = skillID
+    self.description = description
+    self.tags = tags
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: skillID = try r.string()
+      case 18: description = try r.string()
+      case 26:
+        var key: String = ""
+        var value: String = ""
+        try r.entry { r, tag throws(WireError) in
+          switch tag {
+          case 10: key = try r.string()
+          case 18: value = try r.string()
+          default: try r.skip(tag)
+          }
+        }
+        tags[key] = value
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !skillID.isEmpty { n &+= 1 &+ WireSize.string(skillID) }
+    if !description.isEmpty { n &+= 1 &+ WireSize.string(description) }
+    for (key, value) in tags {
+      n &+= 1 &+ WireSize.delimited(2 &+ WireSize.string(key) &+ WireSize.string(value))
+    }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !skillID.isEmpty {
+      w.tag(10)
+      w.string(skillID)
+    }
+    if !description.isEmpty {
+      w.tag(18)
+      w.string(description)
+    }
+    for (key, value) in tags.sorted(by: { $0.key < $1.key }) {
+      w.tag(26)
+      w.length(2 &+ WireSize.string(key) &+ WireSize.string(value))
+      w.tag(10)
+      w.string(key)
+      w.tag(18)
+      w.string(value)
+    }
+  }
+}
+
+/// `posthouse.v1.Registration`.
+public struct AdminRegistration: ProtoMessage {
+  /// `peer_id`, field 1.
+  public var peerID: String = ""
+  /// `home_relay_id`, field 2.
+  public var homeRelayID: String = ""
+  /// `source_relay_id`, field 3. The AgentAnycast relay it was adopted from.
+  public var sourceRelayID: String = ""
+  /// `state`, field 4. Live, hidden, gone.
+  public var state: String = ""
+  /// `agent_name`, field 5.
+  public var agentName: String = ""
+  /// `agent_description`, field 6.
+  public var agentDescription: String = ""
+  /// `skills`, field 7.
+  public var skills: [AdminRegisteredSkill] = []
+  /// `version`, field 8.
+  public var version: UInt64 = 0
+  /// `incarnation`, field 9.
+  public var incarnation: UInt64 = 0
+  /// `sequence`, field 10.
+  public var sequence: UInt64 = 0
+  /// `registered_unix_ns`, field 11.
+  public var registeredUnixNs: Int64 = 0
+  /// `expires_unix_ns`, field 12. 0: its home decides.
+  public var expiresUnixNs: Int64 = 0
+  /// `proved`, field 13.
+  public var proved: Bool = false
+
+  public static var fullName: String { "posthouse.v1.Registration" }
+
+  public init() {}
+  public init(
+    peerID: String = "",
+    homeRelayID: String = "",
+    sourceRelayID: String = "",
+    state: String = "",
+    agentName: String = "",
+    agentDescription: String = "",
+    skills: [AdminRegisteredSkill] = [],
+    version: UInt64 = 0,
+    incarnation: UInt64 = 0,
+    sequence: UInt64 = 0,
+    registeredUnixNs: Int64 = 0,
+    expiresUnixNs: Int64 = 0,
+    proved: Bool = false
+  ) {
+    self.peerID = peerID
+    self.homeRelayID = homeRelayID
+    self.sourceRelayID = sourceRelayID
+    self.state = state
+    self.agentName = agentName
+    self.agentDescription = agentDescription
+    self.skills = skills
+    self.version = version
+    self.incarnation = incarnation
+    self.sequence = sequence
+    self.registeredUnixNs = registeredUnixNs
+    self.expiresUnixNs = expiresUnixNs
+    self.proved = proved
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: peerID = try r.string()
+      case 18: homeRelayID = try r.string()
+      case 26: sourceRelayID = try r.string()
+      case 34: state = try r.string()
+      case 42: agentName = try r.string()
+      case 50: agentDescription = try r.string()
+      case 58:
+        var value = AdminRegisteredSkill()
+        try r.merge(into: &value)
+        skills.append(value)
+      case 64: version = try r.uint64()
+      case 72: incarnation = try r.uint64()
+      case 80: sequence = try r.uint64()
+      case 88: registeredUnixNs = try r.int64()
+      case 96: expiresUnixNs = try r.int64()
+      case 104: proved = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !peerID.isEmpty { n &+= 1 &+ WireSize.string(peerID) }
+    if !homeRelayID.isEmpty { n &+= 1 &+ WireSize.string(homeRelayID) }
+    if !sourceRelayID.isEmpty { n &+= 1 &+ WireSize.string(sourceRelayID) }
+    if !state.isEmpty { n &+= 1 &+ WireSize.string(state) }
+    if !agentName.isEmpty { n &+= 1 &+ WireSize.string(agentName) }
+    if !agentDescription.isEmpty { n &+= 1 &+ WireSize.string(agentDescription) }
+    for value in skills { n &+= 1 &+ WireSize.message(value) }
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    if incarnation != 0 { n &+= 1 &+ WireSize.uint64(incarnation) }
+    if sequence != 0 { n &+= 1 &+ WireSize.uint64(sequence) }
+    if registeredUnixNs != 0 { n &+= 1 &+ WireSize.int64(registeredUnixNs) }
+    if expiresUnixNs != 0 { n &+= 1 &+ WireSize.int64(expiresUnixNs) }
+    if proved { n &+= 1 &+ WireSize.bool(proved) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !peerID.isEmpty {
+      w.tag(10)
+      w.string(peerID)
+    }
+    if !homeRelayID.isEmpty {
+      w.tag(18)
+      w.string(homeRelayID)
+    }
+    if !sourceRelayID.isEmpty {
+      w.tag(26)
+      w.string(sourceRelayID)
+    }
+    if !state.isEmpty {
+      w.tag(34)
+      w.string(state)
+    }
+    if !agentName.isEmpty {
+      w.tag(42)
+      w.string(agentName)
+    }
+    if !agentDescription.isEmpty {
+      w.tag(50)
+      w.string(agentDescription)
+    }
+    for value in skills {
+      w.tag(58)
+      w.message(value)
+    }
+    if version != 0 {
+      w.tag(64)
+      w.uint64(version)
+    }
+    if incarnation != 0 {
+      w.tag(72)
+      w.uint64(incarnation)
+    }
+    if sequence != 0 {
+      w.tag(80)
+      w.uint64(sequence)
+    }
+    if registeredUnixNs != 0 {
+      w.tag(88)
+      w.int64(registeredUnixNs)
+    }
+    if expiresUnixNs != 0 {
+      w.tag(96)
+      w.int64(expiresUnixNs)
+    }
+    if proved {
+      w.tag(104)
+      w.bool(proved)
+    }
+  }
+}
+
+/// `posthouse.v1.ListRegistrationsRequest`.
+public struct AdminListRegistrationsRequest: ProtoMessage {
+  /// `origin`, field 1. A home or a source; empty: all.
+  public var origin: String = ""
+  /// `skill`, field 2.
+  public var skill: String = ""
+  /// `with_gone`, field 3.
+  public var withGone: Bool = false
+  /// `after`, field 4. `next` of the page before.
+  public var after: UInt32 = 0
+  /// `limit`, field 5. 0: 1,000.
+  public var limit: UInt32 = 0
+
+  public static var fullName: String { "posthouse.v1.ListRegistrationsRequest" }
+
+  public init() {}
+  public init(
+    origin: String = "",
+    skill: String = "",
+    withGone: Bool = false,
+    after: UInt32 = 0,
+    limit: UInt32 = 0
+  ) {
+    self.origin = origin
+    self.skill = skill
+    self.withGone = withGone
+    self.after = after
+    self.limit = limit
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: origin = try r.string()
+      case 18: skill = try r.string()
+      case 24: withGone = try r.bool()
+      case 32: after = try r.uint32()
+      case 40: limit = try r.uint32()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !origin.isEmpty { n &+= 1 &+ WireSize.string(origin) }
+    if !skill.isEmpty { n &+= 1 &+ WireSize.string(skill) }
+    if withGone { n &+= 1 &+ WireSize.bool(withGone) }
+    if after != 0 { n &+= 1 &+ WireSize.uint32(after) }
+    if limit != 0 { n &+= 1 &+ WireSize.uint32(limit) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !origin.isEmpty {
+      w.tag(10)
+      w.string(origin)
+    }
+    if !skill.isEmpty {
+      w.tag(18)
+      w.string(skill)
+    }
+    if withGone {
+      w.tag(24)
+      w.bool(withGone)
+    }
+    if after != 0 {
+      w.tag(32)
+      w.uint32(after)
+    }
+    if limit != 0 {
+      w.tag(40)
+      w.uint32(limit)
+    }
+  }
+}
+
+/// `posthouse.v1.ListRegistrationsResponse`.
+public struct AdminListRegistrationsResponse: ProtoMessage {
+  /// `registrations`, field 1.
+  public var registrations: [AdminRegistration] = []
+  /// `next`, field 2. 0: at the end.
+  public var next: UInt32 = 0
+
+  public static var fullName: String { "posthouse.v1.ListRegistrationsResponse" }
+
+  public init() {}
+  public init(
+    registrations: [AdminRegistration] = [],
+    next: UInt32 = 0
+  ) {
+    self.registrations = registrations
+    self.next = next
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10:
+        var value = AdminRegistration()
+        try r.merge(into: &value)
+        registrations.append(value)
+      case 16: next = try r.uint32()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    for value in registrations { n &+= 1 &+ WireSize.message(value) }
+    if next != 0 { n &+= 1 &+ WireSize.uint32(next) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    for value in registrations {
+      w.tag(10)
+      w.message(value)
+    }
+    if next != 0 {
+      w.tag(16)
+      w.uint32(next)
+    }
+  }
+}
+
+/// `posthouse.v1.GetRegistrationRequest`.
+public struct AdminGetRegistrationRequest: ProtoMessage {
+  /// `peer_id`, field 1.
+  public var peerID: String = ""
+
+  public static var fullName: String { "posthouse.v1.GetRegistrationRequest" }
+
+  public init() {}
+  public init(
+    peerID: String = ""
+  ) {
+    self.peerID = peerID
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: peerID = try r.string()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !peerID.isEmpty { n &+= 1 &+ WireSize.string(peerID) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !peerID.isEmpty {
+      w.tag(10)
+      w.string(peerID)
+    }
+  }
+}
+
+/// `posthouse.v1.DiscoverAgentsRequest`.
+public struct AdminDiscoverAgentsRequest: ProtoMessage {
+  /// `skill`, field 1.
+  public var skill: String = ""
+  /// `tags`, field 2.
+  public var tags: [String: String] = [:]
+  /// `limit`, field 3.
+  public var limit: Int32 = 0
+  /// `local_only`, field 4.
+  public var localOnly: Bool = false
+
+  public static var fullName: String { "posthouse.v1.DiscoverAgentsRequest" }
+
+  public init() {}
+  public init(
+    skill: String = "",
+    tags: [String: String] = [:],
+    limit: Int32 = 0,
+    localOnly: Bool = false
+  ) {
+    self.skill = skill
+    self.tags = tags
+    self.limit = limit
+    self.localOnly = localOnly
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: skill = try r.string()
+      case 18:
+        var key: String = ""
+        var value: String = ""
+        try r.entry { r, tag throws(WireError) in
+          switch tag {
+          case 10: key = try r.string()
+          case 18: value = try r.string()
+          default: try r.skip(tag)
+          }
+        }
+        tags[key] = value
+      case 24: limit = try r.int32()
+      case 32: localOnly = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !skill.isEmpty { n &+= 1 &+ WireSize.string(skill) }
+    for (key, value) in tags {
+      n &+= 1 &+ WireSize.delimited(2 &+ WireSize.string(key) &+ WireSize.string(value))
+    }
+    if limit != 0 { n &+= 1 &+ WireSize.int32(limit) }
+    if localOnly { n &+= 1 &+ WireSize.bool(localOnly) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !skill.isEmpty {
+      w.tag(10)
+      w.string(skill)
+    }
+    for (key, value) in tags.sorted(by: { $0.key < $1.key }) {
+      w.tag(18)
+      w.length(2 &+ WireSize.string(key) &+ WireSize.string(value))
+      w.tag(10)
+      w.string(key)
+      w.tag(18)
+      w.string(value)
+    }
+    if limit != 0 {
+      w.tag(24)
+      w.int32(limit)
+    }
+    if localOnly {
+      w.tag(32)
+      w.bool(localOnly)
+    }
+  }
+}
+
+/// `posthouse.v1.PurgeOriginRequest`.
+public struct AdminPurgeOriginRequest: ProtoMessage {
+  /// `origin`, field 1.
+  public var origin: String = ""
+
+  public static var fullName: String { "posthouse.v1.PurgeOriginRequest" }
+
+  public init() {}
+  public init(
+    origin: String = ""
+  ) {
+    self.origin = origin
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: origin = try r.string()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !origin.isEmpty { n &+= 1 &+ WireSize.string(origin) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !origin.isEmpty {
+      w.tag(10)
+      w.string(origin)
+    }
+  }
+}
+
+/// `posthouse.v1.PurgeOriginResponse`.
+public struct AdminPurgeOriginResponse: ProtoMessage {
+  /// `purged`, field 1.
+  public var purged: UInt64 = 0
+
+  public static var fullName: String { "posthouse.v1.PurgeOriginResponse" }
+
+  public init() {}
+  public init(
+    purged: UInt64 = 0
+  ) {
+    self.purged = purged
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: purged = try r.uint64()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if purged != 0 { n &+= 1 &+ WireSize.uint64(purged) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if purged != 0 {
+      w.tag(8)
+      w.uint64(purged)
+    }
+  }
+}
+
+/// `posthouse.v1.GossipOrigin`.
+public struct AdminGossipOrigin: ProtoMessage {
+  /// `relay_id`, field 1.
+  public var relayID: String = ""
+  /// `incarnation`, field 2.
+  public var incarnation: UInt64 = 0
+  /// `sequence`, field 3.
+  public var sequence: UInt64 = 0
+  /// `floor`, field 4.
+  public var floor: UInt64 = 0
+  /// `hidden`, field 5.
+  public var hidden: Bool = false
+  /// `live`, field 6.
+  public var live: UInt64 = 0
+  /// `tombstones`, field 7.
+  public var tombstones: UInt64 = 0
+  /// `heard_ago_ns`, field 8.
+  public var heardAgoNs: Int64 = 0
+
+  public static var fullName: String { "posthouse.v1.GossipOrigin" }
+
+  public init() {}
+  public init(
+    relayID: String = "",
+    incarnation: UInt64 = 0,
+    sequence: UInt64 = 0,
+    floor: UInt64 = 0,
+    hidden: Bool = false,
+    live: UInt64 = 0,
+    tombstones: UInt64 = 0,
+    heardAgoNs: Int64 = 0
+  ) {
+    self.relayID = relayID
+    self.incarnation = incarnation
+    self.sequence = sequence
+    self.floor = floor
+    self.hidden = hidden
+    self.live = live
+    self.tombstones = tombstones
+    self.heardAgoNs = heardAgoNs
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: relayID = try r.string()
+      case 16: incarnation = try r.uint64()
+      case 24: sequence = try r.uint64()
+      case 32: floor = try r.uint64()
+      case 40: hidden = try r.bool()
+      case 48: live = try r.uint64()
+      case 56: tombstones = try r.uint64()
+      case 64: heardAgoNs = try r.int64()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !relayID.isEmpty { n &+= 1 &+ WireSize.string(relayID) }
+    if incarnation != 0 { n &+= 1 &+ WireSize.uint64(incarnation) }
+    if sequence != 0 { n &+= 1 &+ WireSize.uint64(sequence) }
+    if floor != 0 { n &+= 1 &+ WireSize.uint64(floor) }
+    if hidden { n &+= 1 &+ WireSize.bool(hidden) }
+    if live != 0 { n &+= 1 &+ WireSize.uint64(live) }
+    if tombstones != 0 { n &+= 1 &+ WireSize.uint64(tombstones) }
+    if heardAgoNs != 0 { n &+= 1 &+ WireSize.int64(heardAgoNs) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !relayID.isEmpty {
+      w.tag(10)
+      w.string(relayID)
+    }
+    if incarnation != 0 {
+      w.tag(16)
+      w.uint64(incarnation)
+    }
+    if sequence != 0 {
+      w.tag(24)
+      w.uint64(sequence)
+    }
+    if floor != 0 {
+      w.tag(32)
+      w.uint64(floor)
+    }
+    if hidden {
+      w.tag(40)
+      w.bool(hidden)
+    }
+    if live != 0 {
+      w.tag(48)
+      w.uint64(live)
+    }
+    if tombstones != 0 {
+      w.tag(56)
+      w.uint64(tombstones)
+    }
+    if heardAgoNs != 0 {
+      w.tag(64)
+      w.int64(heardAgoNs)
+    }
+  }
+}
+
+/// `posthouse.v1.GossipPeer`.
+public struct AdminGossipPeer: ProtoMessage {
+  /// `name`, field 1.
+  public var name: String = ""
+  /// `address`, field 2.
+  public var address: String = ""
+  /// `trust`, field 3. Everything, own.
+  public var trust: String = ""
+  /// `kind`, field 4. Posthouse, upstream, unknown.
+  public var kind: String = ""
+  /// `phase`, field 5.
+  public var phase: String = ""
+  /// `exchanges`, field 6.
+  public var exchanges: UInt64 = 0
+  /// `failures`, field 7.
+  public var failures: UInt64 = 0
+  /// `failing`, field 8. In a row.
+  public var failing: UInt32 = 0
+  /// `last_failure`, field 9.
+  public var lastFailure: String = ""
+  /// `last_success_ago_ns`, field 10. -1: never.
+  public var lastSuccessAgoNs: Int64 = 0
+  /// `received`, field 11.
+  public var received: UInt64 = 0
+  /// `sent`, field 12.
+  public var sent: UInt64 = 0
+  /// `refused`, field 13.
+  public var refused: UInt64 = 0
+  /// `repairs`, field 14.
+  public var repairs: UInt64 = 0
+
+  public static var fullName: String { "posthouse.v1.GossipPeer" }
+
+  public init() {}
+  public init(
+    name: String = "",
+    address: String = "",
+    trust: String = "",
+    kind: String = "",
+    phase: String = "",
+    exchanges: UInt64 = 0,
+    failures: UInt64 = 0,
+    failing: UInt32 = 0,
+    lastFailure: String = "",
+    lastSuccessAgoNs: Int64 = 0,
+    received: UInt64 = 0,
+    sent: UInt64 = 0,
+    refused: UInt64 = 0,
+    repairs: UInt64 = 0
+  ) {
+    self.name = name
+    self.address = address
+    self.trust = trust
+    self.kind = kind
+    self.phase = phase
+    self.exchanges = exchanges
+    self.failures = failures
+    self.failing = failing
+    self.lastFailure = lastFailure
+    self.lastSuccessAgoNs = lastSuccessAgoNs
+    self.received = received
+    self.sent = sent
+    self.refused = refused
+    self.repairs = repairs
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: name = try r.string()
+      case 18: address = try r.string()
+      case 26: trust = try r.string()
+      case 34: kind = try r.string()
+      case 42: phase = try r.string()
+      case 48: exchanges = try r.uint64()
+      case 56: failures = try r.uint64()
+      case 64: failing = try r.uint32()
+      case 74: lastFailure = try r.string()
+      case 80: lastSuccessAgoNs = try r.int64()
+      case 88: received = try r.uint64()
+      case 96: sent = try r.uint64()
+      case 104: refused = try r.uint64()
+      case 112: repairs = try r.uint64()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !name.isEmpty { n &+= 1 &+ WireSize.string(name) }
+    if !address.isEmpty { n &+= 1 &+ WireSize.string(address) }
+    if !trust.isEmpty { n &+= 1 &+ WireSize.string(trust) }
+    if !kind.isEmpty { n &+= 1 &+ WireSize.string(kind) }
+    if !phase.isEmpty { n &+= 1 &+ WireSize.string(phase) }
+    if exchanges != 0 { n &+= 1 &+ WireSize.uint64(exchanges) }
+    if failures != 0 { n &+= 1 &+ WireSize.uint64(failures) }
+    if failing != 0 { n &+= 1 &+ WireSize.uint32(failing) }
+    if !lastFailure.isEmpty { n &+= 1 &+ WireSize.string(lastFailure) }
+    if lastSuccessAgoNs != 0 { n &+= 1 &+ WireSize.int64(lastSuccessAgoNs) }
+    if received != 0 { n &+= 1 &+ WireSize.uint64(received) }
+    if sent != 0 { n &+= 1 &+ WireSize.uint64(sent) }
+    if refused != 0 { n &+= 1 &+ WireSize.uint64(refused) }
+    if repairs != 0 { n &+= 1 &+ WireSize.uint64(repairs) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !name.isEmpty {
+      w.tag(10)
+      w.string(name)
+    }
+    if !address.isEmpty {
+      w.tag(18)
+      w.string(address)
+    }
+    if !trust.isEmpty {
+      w.tag(26)
+      w.string(trust)
+    }
+    if !kind.isEmpty {
+      w.tag(34)
+      w.string(kind)
+    }
+    if !phase.isEmpty {
+      w.tag(42)
+      w.string(phase)
+    }
+    if exchanges != 0 {
+      w.tag(48)
+      w.uint64(exchanges)
+    }
+    if failures != 0 {
+      w.tag(56)
+      w.uint64(failures)
+    }
+    if failing != 0 {
+      w.tag(64)
+      w.uint32(failing)
+    }
+    if !lastFailure.isEmpty {
+      w.tag(74)
+      w.string(lastFailure)
+    }
+    if lastSuccessAgoNs != 0 {
+      w.tag(80)
+      w.int64(lastSuccessAgoNs)
+    }
+    if received != 0 {
+      w.tag(88)
+      w.uint64(received)
+    }
+    if sent != 0 {
+      w.tag(96)
+      w.uint64(sent)
+    }
+    if refused != 0 {
+      w.tag(104)
+      w.uint64(refused)
+    }
+    if repairs != 0 {
+      w.tag(112)
+      w.uint64(repairs)
+    }
+  }
+}
+
+/// `posthouse.v1.GetGossipRequest`.
+public struct AdminGetGossipRequest: ProtoMessage {
+
+  public static var fullName: String { "posthouse.v1.GetGossipRequest" }
+
+  public init() {}
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      try r.skip(tag)
+    }
+  }
+
+  public var encodedSize: Int { 0 }
+
+  public func encode(into w: inout WireWriter) {}
+}
+
+/// `posthouse.v1.Gossip`.
+public struct AdminGossip: ProtoMessage {
+  /// `relay_id`, field 1.
+  public var relayID: String = ""
+  /// `incarnation`, field 2.
+  public var incarnation: UInt64 = 0
+  /// `digest`, field 3.
+  public var digest: UInt64 = 0
+  /// `local`, field 4.
+  public var local: UInt64 = 0
+  /// `federated`, field 5.
+  public var federated: UInt64 = 0
+  /// `tombstones`, field 6.
+  public var tombstones: UInt64 = 0
+  /// `skills`, field 7.
+  public var skills: UInt64 = 0
+  /// `origins`, field 8.
+  public var origins: [AdminGossipOrigin] = []
+  /// `peers`, field 9.
+  public var peers: [AdminGossipPeer] = []
+  /// `rebuilt`, field 10.
+  public var rebuilt: UInt64 = 0
+  /// `refused`, field 11.
+  public var refused: UInt64 = 0
+
+  public static var fullName: String { "posthouse.v1.Gossip" }
+
+  public init() {}
+  public init(
+    relayID: String = "",
+    incarnation: UInt64 = 0,
+    digest: UInt64 = 0,
+    local: UInt64 = 0,
+    federated: UInt64 = 0,
+    tombstones: UInt64 = 0,
+    skills: UInt64 = 0,
+    origins: [AdminGossipOrigin] = [],
+    peers: [AdminGossipPeer] = [],
+    rebuilt: UInt64 = 0,
+    refused: UInt64 = 0
+  ) {
+    self.relayID = relayID
+    self.incarnation = incarnation
+    self.digest = digest
+    self.local = local
+    self.federated = federated
+    self.tombstones = tombstones
+    self.skills = skills
+    self.origins = origins
+    self.peers = peers
+    self.rebuilt = rebuilt
+    self.refused = refused
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: relayID = try r.string()
+      case 16: incarnation = try r.uint64()
+      case 24: digest = try r.uint64()
+      case 32: local = try r.uint64()
+      case 40: federated = try r.uint64()
+      case 48: tombstones = try r.uint64()
+      case 56: skills = try r.uint64()
+      case 66:
+        var value = AdminGossipOrigin()
+        try r.merge(into: &value)
+        origins.append(value)
+      case 74:
+        var value = AdminGossipPeer()
+        try r.merge(into: &value)
+        peers.append(value)
+      case 80: rebuilt = try r.uint64()
+      case 88: refused = try r.uint64()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !relayID.isEmpty { n &+= 1 &+ WireSize.string(relayID) }
+    if incarnation != 0 { n &+= 1 &+ WireSize.uint64(incarnation) }
+    if digest != 0 { n &+= 1 &+ WireSize.uint64(digest) }
+    if local != 0 { n &+= 1 &+ WireSize.uint64(local) }
+    if federated != 0 { n &+= 1 &+ WireSize.uint64(federated) }
+    if tombstones != 0 { n &+= 1 &+ WireSize.uint64(tombstones) }
+    if skills != 0 { n &+= 1 &+ WireSize.uint64(skills) }
+    for value in origins { n &+= 1 &+ WireSize.message(value) }
+    for value in peers { n &+= 1 &+ WireSize.message(value) }
+    if rebuilt != 0 { n &+= 1 &+ WireSize.uint64(rebuilt) }
+    if refused != 0 { n &+= 1 &+ WireSize.uint64(refused) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !relayID.isEmpty {
+      w.tag(10)
+      w.string(relayID)
+    }
+    if incarnation != 0 {
+      w.tag(16)
+      w.uint64(incarnation)
+    }
+    if digest != 0 {
+      w.tag(24)
+      w.uint64(digest)
+    }
+    if local != 0 {
+      w.tag(32)
+      w.uint64(local)
+    }
+    if federated != 0 {
+      w.tag(40)
+      w.uint64(federated)
+    }
+    if tombstones != 0 {
+      w.tag(48)
+      w.uint64(tombstones)
+    }
+    if skills != 0 {
+      w.tag(56)
+      w.uint64(skills)
+    }
+    for value in origins {
+      w.tag(66)
+      w.message(value)
+    }
+    for value in peers {
+      w.tag(74)
+      w.message(value)
+    }
+    if rebuilt != 0 {
+      w.tag(80)
+      w.uint64(rebuilt)
+    }
+    if refused != 0 {
+      w.tag(88)
+      w.uint64(refused)
+    }
+  }
+}
+
+/// `posthouse.v1.SyncGossipRequest`.
+public struct AdminSyncGossipRequest: ProtoMessage {
+
+  public static var fullName: String { "posthouse.v1.SyncGossipRequest" }
+
+  public init() {}
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      try r.skip(tag)
+    }
+  }
+
+  public var encodedSize: Int { 0 }
+
+  public func encode(into w: inout WireWriter) {}
+}
+
+/// `posthouse.v1.SyncGossipResponse`.
+public struct AdminSyncGossipResponse: ProtoMessage {
+  /// `peers`, field 1.
+  public var peers: UInt32 = 0
+
+  public static var fullName: String { "posthouse.v1.SyncGossipResponse" }
+
+  public init() {}
+  public init(
+    peers: UInt32 = 0
+  ) {
+    self.peers = peers
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: peers = try r.uint32()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if peers != 0 { n &+= 1 &+ WireSize.uint32(peers) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if peers != 0 {
+      w.tag(8)
+      w.uint32(peers)
+    }
+  }
+}
+
 /// `posthouse.v1.AdminService`.
 public enum AdminService {
   public static let serviceName = "posthouse.v1.AdminService"
@@ -2044,6 +3088,30 @@ public enum AdminService {
   public static let drainNode = MethodDescriptor(
     path: "/posthouse.v1.AdminService/DrainNode",
     clientStreaming: false, serverStreaming: false)
+  /// `AdminListRegistrationsRequest -> AdminListRegistrationsResponse`.
+  public static let listRegistrations = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/ListRegistrations",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminGetRegistrationRequest -> AdminRegistration`.
+  public static let getRegistration = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/GetRegistration",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminDiscoverAgentsRequest -> AdminListRegistrationsResponse`.
+  public static let discoverAgents = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/DiscoverAgents",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminPurgeOriginRequest -> AdminPurgeOriginResponse`.
+  public static let purgeOrigin = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/PurgeOrigin",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminGetGossipRequest -> AdminGossip`.
+  public static let getGossip = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/GetGossip",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminSyncGossipRequest -> AdminSyncGossipResponse`.
+  public static let syncGossip = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/SyncGossip",
+    clientStreaming: false, serverStreaming: false)
   public static let methods: [MethodDescriptor] = [
     getStatus,
     createTenant,
@@ -2066,5 +3134,11 @@ public enum AdminService {
     createAdminToken,
     rotateSigningKey,
     drainNode,
+    listRegistrations,
+    getRegistration,
+    discoverAgents,
+    purgeOrigin,
+    getGossip,
+    syncGossip,
   ]
 }

@@ -8,6 +8,129 @@ public enum DescriptorSet {
   /// Every schema file, in the order of its name.
   public static let files: [FileDescriptor] = [
     FileDescriptor(
+      name: "agentanycast/v1/federation.proto",
+      package: "agentanycast.v1",
+      services: [
+        "agentanycast.v1.FederationService",
+      ],
+      symbols: [
+        "agentanycast.v1.FederatedRegistration",
+        "agentanycast.v1.VectorElement",
+        "agentanycast.v1.Coverage",
+        "agentanycast.v1.SyncRegistrationsRequest",
+        "agentanycast.v1.SyncRegistrationsResponse",
+        "agentanycast.v1.PushRegistrationsRequest",
+        "agentanycast.v1.PushRegistrationsResponse",
+        "agentanycast.v1.FederationService",
+        "agentanycast.v1.FederationService.SyncRegistrations",
+        "agentanycast.v1.FederationService.PushRegistrations",
+      ],
+      dependencies: [
+        "agentanycast/v1/registry_service.proto",
+        "google/protobuf/timestamp.proto",
+      ],
+      bytes: decoded(
+        """
+        CiBhZ2VudGFueWNhc3QvdjEvZmVkZXJhdGlvbi5wcm90bxIPYWdlbnRhbnljYXN0LnYxGiZhZ2VudGFueWNhc3Qvdj\
+        EvcmVnaXN0cnlfc2VydmljZS5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKmBAoVRmVkZXJh\
+        dGVkUmVnaXN0cmF0aW9uEhcKB3BlZXJfaWQYASABKAlSBnBlZXJJZBImCg9vcmlnaW5fcmVsYXlfaWQYAiABKAlSDW\
+        9yaWdpblJlbGF5SWQSMgoGc2tpbGxzGAMgAygLMhouYWdlbnRhbnljYXN0LnYxLlNraWxsSW5mb1IGc2tpbGxzEh0K\
+        CmFnZW50X25hbWUYBCABKAlSCWFnZW50TmFtZRIrChFhZ2VudF9kZXNjcmlwdGlvbhgFIAEoCVIQYWdlbnREZXNjcm\
+        lwdGlvbhI_Cg1yZWdpc3RlcmVkX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcFIMcmVnaXN0ZXJl\
+        ZEF0EjkKCmV4cGlyZXNfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wUglleHBpcmVzQXQSGAoHdm\
+        Vyc2lvbhgIIAEoBFIHdmVyc2lvbhIcCgl0b21ic3RvbmUYZCABKAhSCXRvbWJzdG9uZRIgCgtpbmNhcm5hdGlvbhhl\
+        IAEoBFILaW5jYXJuYXRpb24SGgoIc2VxdWVuY2UYZiABKARSCHNlcXVlbmNlEhoKCGNoZWNrc3VtGGcgASgHUghjaG\
+        Vja3N1bRImCg9zb3VyY2VfcmVsYXlfaWQYaCABKAlSDXNvdXJjZVJlbGF5SWQSFgoGcHJvdmVkGGkgASgIUgZwcm92\
+        ZWQiuQEKDVZlY3RvckVsZW1lbnQSJgoPb3JpZ2luX3JlbGF5X2lkGAEgASgJUg1vcmlnaW5SZWxheUlkEiAKC2luY2\
+        FybmF0aW9uGAIgASgEUgtpbmNhcm5hdGlvbhIaCghzZXF1ZW5jZRgDIAEoBFIIc2VxdWVuY2USGAoHaG9yaXpvbhgE\
+        IAEoBFIHaG9yaXpvbhIUCgVmbG9vchgFIAEoBFIFZmxvb3ISEgoEYmVhdBgGIAEoBFIEYmVhdCKCAQoIQ292ZXJhZ2\
+        USJgoPb3JpZ2luX3JlbGF5X2lkGAEgASgJUg1vcmlnaW5SZWxheUlkEiAKC2luY2FybmF0aW9uGAIgASgEUgtpbmNh\
+        cm5hdGlvbhISCgRmcm9tGAMgASgEUgRmcm9tEhgKB3Rocm91Z2gYBCABKARSB3Rocm91Z2gi4QMKGFN5bmNSZWdpc3\
+        RyYXRpb25zUmVxdWVzdBIZCghyZWxheV9pZBgBIAEoCVIHcmVsYXlJZBIwCgVzaW5jZRgCIAEoCzIaLmdvb2dsZS5w\
+        cm90b2J1Zi5UaW1lc3RhbXBSBXNpbmNlEhQKBWxpbWl0GAMgASgFUgVsaW1pdBIaCghwcm90b2NvbBhkIAEoDVIIcH\
+        JvdG9jb2wSNgoGdmVjdG9yGGUgAygLMh4uYWdlbnRhbnljYXN0LnYxLlZlY3RvckVsZW1lbnRSBnZlY3RvchIWCgZk\
+        aWdlc3QYZiABKAZSBmRpZ2VzdBIhCgxwYXJ0X2RpZ2VzdHMYZyABKAxSC3BhcnREaWdlc3RzEhQKBXBhcnRzGGggAy\
+        gNUgVwYXJ0cxIdCgpwYXJ0c19mcm9tGGkgASgNUglwYXJ0c0Zyb20SGQoIb3duX29ubHkYaiABKAhSB293bk9ubHkS\
+        TAoNcmVnaXN0cmF0aW9ucxhrIAMoCzImLmFnZW50YW55Y2FzdC52MS5GZWRlcmF0ZWRSZWdpc3RyYXRpb25SDXJlZ2\
+        lzdHJhdGlvbnMSNQoIY292ZXJhZ2UYbCADKAsyGS5hZ2VudGFueWNhc3QudjEuQ292ZXJhZ2VSCGNvdmVyYWdlIroD\
+        ChlTeW5jUmVnaXN0cmF0aW9uc1Jlc3BvbnNlEkwKDXJlZ2lzdHJhdGlvbnMYASADKAsyJi5hZ2VudGFueWNhc3Qudj\
+        EuRmVkZXJhdGVkUmVnaXN0cmF0aW9uUg1yZWdpc3RyYXRpb25zEkEKDnN5bmNfdGltZXN0YW1wGAIgASgLMhouZ29v\
+        Z2xlLnByb3RvYnVmLlRpbWVzdGFtcFINc3luY1RpbWVzdGFtcBIaCghwcm90b2NvbBhkIAEoDVIIcHJvdG9jb2wSNg\
+        oGdmVjdG9yGGUgAygLMh4uYWdlbnRhbnljYXN0LnYxLlZlY3RvckVsZW1lbnRSBnZlY3RvchIWCgZkaWdlc3QYZiAB\
+        KAZSBmRpZ2VzdBI1Cghjb3ZlcmFnZRhnIAMoCzIZLmFnZW50YW55Y2FzdC52MS5Db3ZlcmFnZVIIY292ZXJhZ2USGQ\
+        oIaGFzX21vcmUYaCABKAhSB2hhc01vcmUSGQoIb3duX29ubHkYaiABKAhSB293bk9ubHkSFAoFcGFydHMYayADKA1S\
+        BXBhcnRzEh0KCnBhcnRzX25leHQYbCABKA1SCXBhcnRzTmV4dCKOAgoYUHVzaFJlZ2lzdHJhdGlvbnNSZXF1ZXN0Eh\
+        kKCHJlbGF5X2lkGAEgASgJUgdyZWxheUlkEkwKDXJlZ2lzdHJhdGlvbnMYAiADKAsyJi5hZ2VudGFueWNhc3QudjEu\
+        RmVkZXJhdGVkUmVnaXN0cmF0aW9uUg1yZWdpc3RyYXRpb25zEhoKCHByb3RvY29sGGQgASgNUghwcm90b2NvbBI2Cg\
+        Z2ZWN0b3IYZSADKAsyHi5hZ2VudGFueWNhc3QudjEuVmVjdG9yRWxlbWVudFIGdmVjdG9yEjUKCGNvdmVyYWdlGGYg\
+        AygLMhkuYWdlbnRhbnljYXN0LnYxLkNvdmVyYWdlUghjb3ZlcmFnZSKnAQoZUHVzaFJlZ2lzdHJhdGlvbnNSZXNwb2\
+        5zZRIaCghhY2NlcHRlZBgBIAEoBVIIYWNjZXB0ZWQSGgoIcmVqZWN0ZWQYAiABKAVSCHJlamVjdGVkEhoKCHByb3Rv\
+        Y29sGGQgASgNUghwcm90b2NvbBI2CgZ2ZWN0b3IYZSADKAsyHi5hZ2VudGFueWNhc3QudjEuVmVjdG9yRWxlbWVudF\
+        IGdmVjdG9yMusBChFGZWRlcmF0aW9uU2VydmljZRJqChFTeW5jUmVnaXN0cmF0aW9ucxIpLmFnZW50YW55Y2FzdC52\
+        MS5TeW5jUmVnaXN0cmF0aW9uc1JlcXVlc3QaKi5hZ2VudGFueWNhc3QudjEuU3luY1JlZ2lzdHJhdGlvbnNSZXNwb2\
+        5zZRJqChFQdXNoUmVnaXN0cmF0aW9ucxIpLmFnZW50YW55Y2FzdC52MS5QdXNoUmVnaXN0cmF0aW9uc1JlcXVlc3Qa\
+        Ki5hZ2VudGFueWNhc3QudjEuUHVzaFJlZ2lzdHJhdGlvbnNSZXNwb25zZWIGcHJvdG8z
+        """)),
+    FileDescriptor(
+      name: "agentanycast/v1/registry_service.proto",
+      package: "agentanycast.v1",
+      services: [
+        "agentanycast.v1.RegistryService",
+      ],
+      symbols: [
+        "agentanycast.v1.SkillInfo",
+        "agentanycast.v1.SkillInfo.TagsEntry",
+        "agentanycast.v1.SkillRegistration",
+        "agentanycast.v1.RegisterSkillsRequest",
+        "agentanycast.v1.RegisterSkillsResponse",
+        "agentanycast.v1.UnregisterSkillsRequest",
+        "agentanycast.v1.UnregisterSkillsResponse",
+        "agentanycast.v1.DiscoverBySkillRequest",
+        "agentanycast.v1.DiscoverBySkillRequest.TagsEntry",
+        "agentanycast.v1.DiscoverBySkillResponse",
+        "agentanycast.v1.HeartbeatRequest",
+        "agentanycast.v1.HeartbeatResponse",
+        "agentanycast.v1.RegistryService",
+        "agentanycast.v1.RegistryService.RegisterSkills",
+        "agentanycast.v1.RegistryService.UnregisterSkills",
+        "agentanycast.v1.RegistryService.DiscoverBySkill",
+        "agentanycast.v1.RegistryService.Heartbeat",
+      ],
+      dependencies: [
+        "google/protobuf/timestamp.proto",
+      ],
+      bytes: decoded(
+        """
+        CiZhZ2VudGFueWNhc3QvdjEvcmVnaXN0cnlfc2VydmljZS5wcm90bxIPYWdlbnRhbnljYXN0LnYxGh9nb29nbGUvcH\
+        JvdG9idWYvdGltZXN0YW1wLnByb3RvIrsBCglTa2lsbEluZm8SGQoIc2tpbGxfaWQYASABKAlSB3NraWxsSWQSIAoL\
+        ZGVzY3JpcHRpb24YAiABKAlSC2Rlc2NyaXB0aW9uEjgKBHRhZ3MYAyADKAsyJC5hZ2VudGFueWNhc3QudjEuU2tpbG\
+        xJbmZvLlRhZ3NFbnRyeVIEdGFncxo3CglUYWdzRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAlS\
+        BXZhbHVlOgI4ASLMAgoRU2tpbGxSZWdpc3RyYXRpb24SFwoHcGVlcl9pZBgBIAEoCVIGcGVlcklkEjIKBnNraWxscx\
+        gCIAMoCzIaLmFnZW50YW55Y2FzdC52MS5Ta2lsbEluZm9SBnNraWxscxIdCgphZ2VudF9uYW1lGAMgASgJUglhZ2Vu\
+        dE5hbWUSKwoRYWdlbnRfZGVzY3JpcHRpb24YBCABKAlSEGFnZW50RGVzY3JpcHRpb24SPwoNcmVnaXN0ZXJlZF9hdB\
+        gFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBSDHJlZ2lzdGVyZWRBdBI5CgpleHBpcmVzX2F0GAYgASgL\
+        MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcFIJZXhwaXJlc0F0EiIKDWhvbWVfcmVsYXlfaWQYZCABKAlSC2hvbW\
+        VSZWxheUlkIrABChVSZWdpc3RlclNraWxsc1JlcXVlc3QSFwoHcGVlcl9pZBgBIAEoCVIGcGVlcklkEjIKBnNraWxs\
+        cxgCIAMoCzIaLmFnZW50YW55Y2FzdC52MS5Ta2lsbEluZm9SBnNraWxscxIdCgphZ2VudF9uYW1lGAMgASgJUglhZ2\
+        VudE5hbWUSKwoRYWdlbnRfZGVzY3JpcHRpb24YBCABKAlSEGFnZW50RGVzY3JpcHRpb24iUwoWUmVnaXN0ZXJTa2ls\
+        bHNSZXNwb25zZRI5CgpleHBpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcFIJZXhwaXJlc0\
+        F0Ik8KF1VucmVnaXN0ZXJTa2lsbHNSZXF1ZXN0EhcKB3BlZXJfaWQYASABKAlSBnBlZXJJZBIbCglza2lsbF9pZHMY\
+        AiADKAlSCHNraWxsSWRzIhoKGFVucmVnaXN0ZXJTa2lsbHNSZXNwb25zZSLnAQoWRGlzY292ZXJCeVNraWxsUmVxdW\
+        VzdBIZCghza2lsbF9pZBgBIAEoCVIHc2tpbGxJZBJFCgR0YWdzGAIgAygLMjEuYWdlbnRhbnljYXN0LnYxLkRpc2Nv\
+        dmVyQnlTa2lsbFJlcXVlc3QuVGFnc0VudHJ5UgR0YWdzEhQKBWxpbWl0GAMgASgFUgVsaW1pdBIcCglmZWRlcmF0ZW\
+        QYBCABKAhSCWZlZGVyYXRlZBo3CglUYWdzRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAlSBXZh\
+        bHVlOgI4ASJVChdEaXNjb3ZlckJ5U2tpbGxSZXNwb25zZRI6CgZhZ2VudHMYASADKAsyIi5hZ2VudGFueWNhc3Qudj\
+        EuU2tpbGxSZWdpc3RyYXRpb25SBmFnZW50cyIrChBIZWFydGJlYXRSZXF1ZXN0EhcKB3BlZXJfaWQYASABKAlSBnBl\
+        ZXJJZCJOChFIZWFydGJlYXRSZXNwb25zZRI5CgpleHBpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbW\
+        VzdGFtcFIJZXhwaXJlc0F0MpcDCg9SZWdpc3RyeVNlcnZpY2USYQoOUmVnaXN0ZXJTa2lsbHMSJi5hZ2VudGFueWNh\
+        c3QudjEuUmVnaXN0ZXJTa2lsbHNSZXF1ZXN0GicuYWdlbnRhbnljYXN0LnYxLlJlZ2lzdGVyU2tpbGxzUmVzcG9uc2\
+        USZwoQVW5yZWdpc3RlclNraWxscxIoLmFnZW50YW55Y2FzdC52MS5VbnJlZ2lzdGVyU2tpbGxzUmVxdWVzdBopLmFn\
+        ZW50YW55Y2FzdC52MS5VbnJlZ2lzdGVyU2tpbGxzUmVzcG9uc2USZAoPRGlzY292ZXJCeVNraWxsEicuYWdlbnRhbn\
+        ljYXN0LnYxLkRpc2NvdmVyQnlTa2lsbFJlcXVlc3QaKC5hZ2VudGFueWNhc3QudjEuRGlzY292ZXJCeVNraWxsUmVz\
+        cG9uc2USUgoJSGVhcnRiZWF0EiEuYWdlbnRhbnljYXN0LnYxLkhlYXJ0YmVhdFJlcXVlc3QaIi5hZ2VudGFueWNhc3\
+        QudjEuSGVhcnRiZWF0UmVzcG9uc2ViBnByb3RvMw
+        """)),
+    FileDescriptor(
       name: "dataplane/proto/v1/data_plane.proto",
       package: "dataplane.proto.v1",
       services: [
@@ -145,6 +268,19 @@ public enum DescriptorSet {
         TkFDSxAREh0KGVNFU1NJT05fTUVTU0FHRV9UWVBFX1BJTkcQEjJfChBEYXRhUGxhbmVTZXJ2aWNlEksKC09wZW5DaG\
         FubmVsEhsuZGF0YXBsYW5lLnByb3RvLnYxLk1lc3NhZ2UaGy5kYXRhcGxhbmUucHJvdG8udjEuTWVzc2FnZSgBMAFi\
         BnByb3RvMw
+        """)),
+    FileDescriptor(
+      name: "google/protobuf/timestamp.proto",
+      package: "google.protobuf",
+      services: [],
+      symbols: [
+        "google.protobuf.Timestamp",
+      ],
+      dependencies: [],
+      bytes: decoded(
+        """
+        Ch9nb29nbGUvcHJvdG9idWYvdGltZXN0YW1wLnByb3RvEg9nb29nbGUucHJvdG9idWYiOwoJVGltZXN0YW1wEhgKB3\
+        NlY29uZHMYASABKANSB3NlY29uZHMSFAoFbmFub3MYAiABKAVSBW5hbm9zYgZwcm90bzM
         """)),
     FileDescriptor(
       name: "grpc/health/v1/health.proto",
@@ -551,6 +687,22 @@ public enum DescriptorSet {
         "posthouse.v1.RotateSigningKeyResponse",
         "posthouse.v1.DrainNodeRequest",
         "posthouse.v1.DrainNodeResponse",
+        "posthouse.v1.RegisteredSkill",
+        "posthouse.v1.RegisteredSkill.TagsEntry",
+        "posthouse.v1.Registration",
+        "posthouse.v1.ListRegistrationsRequest",
+        "posthouse.v1.ListRegistrationsResponse",
+        "posthouse.v1.GetRegistrationRequest",
+        "posthouse.v1.DiscoverAgentsRequest",
+        "posthouse.v1.DiscoverAgentsRequest.TagsEntry",
+        "posthouse.v1.PurgeOriginRequest",
+        "posthouse.v1.PurgeOriginResponse",
+        "posthouse.v1.GossipOrigin",
+        "posthouse.v1.GossipPeer",
+        "posthouse.v1.GetGossipRequest",
+        "posthouse.v1.Gossip",
+        "posthouse.v1.SyncGossipRequest",
+        "posthouse.v1.SyncGossipResponse",
         "posthouse.v1.AdminService",
         "posthouse.v1.AdminService.GetStatus",
         "posthouse.v1.AdminService.CreateTenant",
@@ -573,6 +725,12 @@ public enum DescriptorSet {
         "posthouse.v1.AdminService.CreateAdminToken",
         "posthouse.v1.AdminService.RotateSigningKey",
         "posthouse.v1.AdminService.DrainNode",
+        "posthouse.v1.AdminService.ListRegistrations",
+        "posthouse.v1.AdminService.GetRegistration",
+        "posthouse.v1.AdminService.DiscoverAgents",
+        "posthouse.v1.AdminService.PurgeOrigin",
+        "posthouse.v1.AdminService.GetGossip",
+        "posthouse.v1.AdminService.SyncGossip",
       ],
       dependencies: [],
       bytes: decoded(
@@ -633,32 +791,75 @@ public enum DescriptorSet {
         9rZW4YASABKAlSBXRva2VuEiYKD2V4cGlyZXNfdW5peF9ucxgCIAEoA1INZXhwaXJlc1VuaXhOcyIZChdSb3RhdGVT\
         aWduaW5nS2V5UmVxdWVzdCIsChhSb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USEAoDa2lkGAEgASgJUgNraWQiLQoQRH\
         JhaW5Ob2RlUmVxdWVzdBIZCghncmFjZV9tcxgBIAEoDVIHZ3JhY2VNcyJAChFEcmFpbk5vZGVSZXNwb25zZRIQCgNw\
-        aWQYASABKA1SA3BpZBIZCghncmFjZV9tcxgCIAEoDVIHZ3JhY2VNczKBDQoMQWRtaW5TZXJ2aWNlEkUKCUdldFN0YX\
-        R1cxIeLnBvc3Rob3VzZS52MS5HZXRTdGF0dXNSZXF1ZXN0GhgucG9zdGhvdXNlLnYxLk5vZGVTdGF0dXMSVQoMQ3Jl\
-        YXRlVGVuYW50EiEucG9zdGhvdXNlLnYxLkNyZWF0ZVRlbmFudFJlcXVlc3QaIi5wb3N0aG91c2UudjEuQ3JlYXRlVG\
-        VuYW50UmVzcG9uc2USUgoLTGlzdFRlbmFudHMSIC5wb3N0aG91c2UudjEuTGlzdFRlbmFudHNSZXF1ZXN0GiEucG9z\
-        dGhvdXNlLnYxLkxpc3RUZW5hbnRzUmVzcG9uc2USPgoJR2V0VGVuYW50EhsucG9zdGhvdXNlLnYxLlRlbmFudFJlcX\
-        Vlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50EkIKDVN1c3BlbmRUZW5hbnQSGy5wb3N0aG91c2UudjEuVGVuYW50UmVx\
-        dWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSQQoMUmVzdW1lVGVuYW50EhsucG9zdGhvdXNlLnYxLlRlbmFudFJlcX\
-        Vlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50EkEKDERlbGV0ZVRlbmFudBIbLnBvc3Rob3VzZS52MS5UZW5hbnRSZXF1\
-        ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBI_CghTZXRRdW90YRIdLnBvc3Rob3VzZS52MS5TZXRRdW90YVJlcXVlc3\
-        QaFC5wb3N0aG91c2UudjEuVGVuYW50EkwKCUNyZWF0ZUtleRIeLnBvc3Rob3VzZS52MS5DcmVhdGVLZXlSZXF1ZXN0\
-        Gh8ucG9zdGhvdXNlLnYxLkNyZWF0ZUtleVJlc3BvbnNlEkcKCExpc3RLZXlzEhsucG9zdGhvdXNlLnYxLlRlbmFudF\
-        JlcXVlc3QaHi5wb3N0aG91c2UudjEuTGlzdEtleXNSZXNwb25zZRI-CglSZXZva2VLZXkSHi5wb3N0aG91c2UudjEu\
-        UmV2b2tlS2V5UmVxdWVzdBoRLnBvc3Rob3VzZS52MS5LZXkSVQoMTGlzdENoYW5uZWxzEiEucG9zdGhvdXNlLnYxLk\
-        xpc3RDaGFubmVsc1JlcXVlc3QaIi5wb3N0aG91c2UudjEuTGlzdENoYW5uZWxzUmVzcG9uc2USQQoKR2V0Q2hhbm5l\
-        bBIcLnBvc3Rob3VzZS52MS5DaGFubmVsUmVxdWVzdBoVLnBvc3Rob3VzZS52MS5DaGFubmVsElUKDEdyYW50Q2hhbm\
-        5lbBIhLnBvc3Rob3VzZS52MS5HcmFudENoYW5uZWxSZXF1ZXN0GiIucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJl\
-        c3BvbnNlElQKC1Jldm9rZUdyYW50EiEucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJlcXVlc3QaIi5wb3N0aG91c2\
-        UudjEuR3JhbnRDaGFubmVsUmVzcG9uc2USWAoNRGVsZXRlQ2hhbm5lbBIiLnBvc3Rob3VzZS52MS5EZWxldGVDaGFu\
-        bmVsUmVxdWVzdBojLnBvc3Rob3VzZS52MS5EZWxldGVDaGFubmVsUmVzcG9uc2USVQoOVmVyaWZ5Q2hhbm5lbHMSIy\
-        5wb3N0aG91c2UudjEuVmVyaWZ5Q2hhbm5lbHNSZXF1ZXN0GhwucG9zdGhvdXNlLnYxLlZlcmlmeVByb2dyZXNzMAES\
-        UQoMQ3JlYXRlQmFja3VwEiEucG9zdGhvdXNlLnYxLkNyZWF0ZUJhY2t1cFJlcXVlc3QaHC5wb3N0aG91c2UudjEuQm\
-        Fja3VwUHJvZ3Jlc3MwARJhChBDcmVhdGVBZG1pblRva2VuEiUucG9zdGhvdXNlLnYxLkNyZWF0ZUFkbWluVG9rZW5S\
-        ZXF1ZXN0GiYucG9zdGhvdXNlLnYxLkNyZWF0ZUFkbWluVG9rZW5SZXNwb25zZRJhChBSb3RhdGVTaWduaW5nS2V5Ei\
-        UucG9zdGhvdXNlLnYxLlJvdGF0ZVNpZ25pbmdLZXlSZXF1ZXN0GiYucG9zdGhvdXNlLnYxLlJvdGF0ZVNpZ25pbmdL\
-        ZXlSZXNwb25zZRJMCglEcmFpbk5vZGUSHi5wb3N0aG91c2UudjEuRHJhaW5Ob2RlUmVxdWVzdBofLnBvc3Rob3VzZS\
-        52MS5EcmFpbk5vZGVSZXNwb25zZWIGcHJvdG8z
+        aWQYASABKA1SA3BpZBIZCghncmFjZV9tcxgCIAEoDVIHZ3JhY2VNcyLEAQoPUmVnaXN0ZXJlZFNraWxsEhkKCHNraW\
+        xsX2lkGAEgASgJUgdza2lsbElkEiAKC2Rlc2NyaXB0aW9uGAIgASgJUgtkZXNjcmlwdGlvbhI7CgR0YWdzGAMgAygL\
+        MicucG9zdGhvdXNlLnYxLlJlZ2lzdGVyZWRTa2lsbC5UYWdzRW50cnlSBHRhZ3MaNwoJVGFnc0VudHJ5EhAKA2tleR\
+        gBIAEoCVIDa2V5EhQKBXZhbHVlGAIgASgJUgV2YWx1ZToCOAEi0gMKDFJlZ2lzdHJhdGlvbhIXCgdwZWVyX2lkGAEg\
+        ASgJUgZwZWVySWQSIgoNaG9tZV9yZWxheV9pZBgCIAEoCVILaG9tZVJlbGF5SWQSJgoPc291cmNlX3JlbGF5X2lkGA\
+        MgASgJUg1zb3VyY2VSZWxheUlkEhQKBXN0YXRlGAQgASgJUgVzdGF0ZRIdCgphZ2VudF9uYW1lGAUgASgJUglhZ2Vu\
+        dE5hbWUSKwoRYWdlbnRfZGVzY3JpcHRpb24YBiABKAlSEGFnZW50RGVzY3JpcHRpb24SNQoGc2tpbGxzGAcgAygLMh\
+        0ucG9zdGhvdXNlLnYxLlJlZ2lzdGVyZWRTa2lsbFIGc2tpbGxzEhgKB3ZlcnNpb24YCCABKARSB3ZlcnNpb24SIAoL\
+        aW5jYXJuYXRpb24YCSABKARSC2luY2FybmF0aW9uEhoKCHNlcXVlbmNlGAogASgEUghzZXF1ZW5jZRIsChJyZWdpc3\
+        RlcmVkX3VuaXhfbnMYCyABKANSEHJlZ2lzdGVyZWRVbml4TnMSJgoPZXhwaXJlc191bml4X25zGAwgASgDUg1leHBp\
+        cmVzVW5peE5zEhYKBnByb3ZlZBgNIAEoCFIGcHJvdmVkIpEBChhMaXN0UmVnaXN0cmF0aW9uc1JlcXVlc3QSFgoGb3\
+        JpZ2luGAEgASgJUgZvcmlnaW4SFAoFc2tpbGwYAiABKAlSBXNraWxsEhsKCXdpdGhfZ29uZRgDIAEoCFIId2l0aEdv\
+        bmUSFAoFYWZ0ZXIYBCABKA1SBWFmdGVyEhQKBWxpbWl0GAUgASgNUgVsaW1pdCJxChlMaXN0UmVnaXN0cmF0aW9uc1\
+        Jlc3BvbnNlEkAKDXJlZ2lzdHJhdGlvbnMYASADKAsyGi5wb3N0aG91c2UudjEuUmVnaXN0cmF0aW9uUg1yZWdpc3Ry\
+        YXRpb25zEhIKBG5leHQYAiABKA1SBG5leHQiMQoWR2V0UmVnaXN0cmF0aW9uUmVxdWVzdBIXCgdwZWVyX2lkGAEgAS\
+        gJUgZwZWVySWQi3gEKFURpc2NvdmVyQWdlbnRzUmVxdWVzdBIUCgVza2lsbBgBIAEoCVIFc2tpbGwSQQoEdGFncxgC\
+        IAMoCzItLnBvc3Rob3VzZS52MS5EaXNjb3ZlckFnZW50c1JlcXVlc3QuVGFnc0VudHJ5UgR0YWdzEhQKBWxpbWl0GA\
+        MgASgFUgVsaW1pdBIdCgpsb2NhbF9vbmx5GAQgASgIUglsb2NhbE9ubHkaNwoJVGFnc0VudHJ5EhAKA2tleRgBIAEo\
+        CVIDa2V5EhQKBXZhbHVlGAIgASgJUgV2YWx1ZToCOAEiLAoSUHVyZ2VPcmlnaW5SZXF1ZXN0EhYKBm9yaWdpbhgBIA\
+        EoCVIGb3JpZ2luIi0KE1B1cmdlT3JpZ2luUmVzcG9uc2USFgoGcHVyZ2VkGAEgASgEUgZwdXJnZWQi6wEKDEdvc3Np\
+        cE9yaWdpbhIZCghyZWxheV9pZBgBIAEoCVIHcmVsYXlJZBIgCgtpbmNhcm5hdGlvbhgCIAEoBFILaW5jYXJuYXRpb2\
+        4SGgoIc2VxdWVuY2UYAyABKARSCHNlcXVlbmNlEhQKBWZsb29yGAQgASgEUgVmbG9vchIWCgZoaWRkZW4YBSABKAhS\
+        BmhpZGRlbhISCgRsaXZlGAYgASgEUgRsaXZlEh4KCnRvbWJzdG9uZXMYByABKARSCnRvbWJzdG9uZXMSIAoMaGVhcm\
+        RfYWdvX25zGAggASgDUgpoZWFyZEFnb05zIoQDCgpHb3NzaXBQZWVyEhIKBG5hbWUYASABKAlSBG5hbWUSGAoHYWRk\
+        cmVzcxgCIAEoCVIHYWRkcmVzcxIUCgV0cnVzdBgDIAEoCVIFdHJ1c3QSEgoEa2luZBgEIAEoCVIEa2luZBIUCgVwaG\
+        FzZRgFIAEoCVIFcGhhc2USHAoJZXhjaGFuZ2VzGAYgASgEUglleGNoYW5nZXMSGgoIZmFpbHVyZXMYByABKARSCGZh\
+        aWx1cmVzEhgKB2ZhaWxpbmcYCCABKA1SB2ZhaWxpbmcSIQoMbGFzdF9mYWlsdXJlGAkgASgJUgtsYXN0RmFpbHVyZR\
+        ItChNsYXN0X3N1Y2Nlc3NfYWdvX25zGAogASgDUhBsYXN0U3VjY2Vzc0Fnb05zEhoKCHJlY2VpdmVkGAsgASgEUghy\
+        ZWNlaXZlZBISCgRzZW50GAwgASgEUgRzZW50EhgKB3JlZnVzZWQYDSABKARSB3JlZnVzZWQSGAoHcmVwYWlycxgOIA\
+        EoBFIHcmVwYWlycyISChBHZXRHb3NzaXBSZXF1ZXN0IuMCCgZHb3NzaXASGQoIcmVsYXlfaWQYASABKAlSB3JlbGF5\
+        SWQSIAoLaW5jYXJuYXRpb24YAiABKARSC2luY2FybmF0aW9uEhYKBmRpZ2VzdBgDIAEoBFIGZGlnZXN0EhQKBWxvY2\
+        FsGAQgASgEUgVsb2NhbBIcCglmZWRlcmF0ZWQYBSABKARSCWZlZGVyYXRlZBIeCgp0b21ic3RvbmVzGAYgASgEUgp0\
+        b21ic3RvbmVzEhYKBnNraWxscxgHIAEoBFIGc2tpbGxzEjQKB29yaWdpbnMYCCADKAsyGi5wb3N0aG91c2UudjEuR2\
+        9zc2lwT3JpZ2luUgdvcmlnaW5zEi4KBXBlZXJzGAkgAygLMhgucG9zdGhvdXNlLnYxLkdvc3NpcFBlZXJSBXBlZXJz\
+        EhgKB3JlYnVpbHQYCiABKARSB3JlYnVpbHQSGAoHcmVmdXNlZBgLIAEoBFIHcmVmdXNlZCITChFTeW5jR29zc2lwUm\
+        VxdWVzdCIqChJTeW5jR29zc2lwUmVzcG9uc2USFAoFcGVlcnMYASABKA1SBXBlZXJzMoQRCgxBZG1pblNlcnZpY2US\
+        RQoJR2V0U3RhdHVzEh4ucG9zdGhvdXNlLnYxLkdldFN0YXR1c1JlcXVlc3QaGC5wb3N0aG91c2UudjEuTm9kZVN0YX\
+        R1cxJVCgxDcmVhdGVUZW5hbnQSIS5wb3N0aG91c2UudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBoiLnBvc3Rob3VzZS52\
+        MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJSCgtMaXN0VGVuYW50cxIgLnBvc3Rob3VzZS52MS5MaXN0VGVuYW50c1JlcX\
+        Vlc3QaIS5wb3N0aG91c2UudjEuTGlzdFRlbmFudHNSZXNwb25zZRI-CglHZXRUZW5hbnQSGy5wb3N0aG91c2UudjEu\
+        VGVuYW50UmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSQgoNU3VzcGVuZFRlbmFudBIbLnBvc3Rob3VzZS52MS\
+        5UZW5hbnRSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJBCgxSZXN1bWVUZW5hbnQSGy5wb3N0aG91c2UudjEu\
+        VGVuYW50UmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSQQoMRGVsZXRlVGVuYW50EhsucG9zdGhvdXNlLnYxLl\
+        RlbmFudFJlcXVlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50Ej8KCFNldFF1b3RhEh0ucG9zdGhvdXNlLnYxLlNldFF1\
+        b3RhUmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSTAoJQ3JlYXRlS2V5Eh4ucG9zdGhvdXNlLnYxLkNyZWF0ZU\
+        tleVJlcXVlc3QaHy5wb3N0aG91c2UudjEuQ3JlYXRlS2V5UmVzcG9uc2USRwoITGlzdEtleXMSGy5wb3N0aG91c2Uu\
+        djEuVGVuYW50UmVxdWVzdBoeLnBvc3Rob3VzZS52MS5MaXN0S2V5c1Jlc3BvbnNlEj4KCVJldm9rZUtleRIeLnBvc3\
+        Rob3VzZS52MS5SZXZva2VLZXlSZXF1ZXN0GhEucG9zdGhvdXNlLnYxLktleRJVCgxMaXN0Q2hhbm5lbHMSIS5wb3N0\
+        aG91c2UudjEuTGlzdENoYW5uZWxzUmVxdWVzdBoiLnBvc3Rob3VzZS52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZRJBCg\
+        pHZXRDaGFubmVsEhwucG9zdGhvdXNlLnYxLkNoYW5uZWxSZXF1ZXN0GhUucG9zdGhvdXNlLnYxLkNoYW5uZWwSVQoM\
+        R3JhbnRDaGFubmVsEiEucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJlcXVlc3QaIi5wb3N0aG91c2UudjEuR3Jhbn\
+        RDaGFubmVsUmVzcG9uc2USVAoLUmV2b2tlR3JhbnQSIS5wb3N0aG91c2UudjEuR3JhbnRDaGFubmVsUmVxdWVzdBoi\
+        LnBvc3Rob3VzZS52MS5HcmFudENoYW5uZWxSZXNwb25zZRJYCg1EZWxldGVDaGFubmVsEiIucG9zdGhvdXNlLnYxLk\
+        RlbGV0ZUNoYW5uZWxSZXF1ZXN0GiMucG9zdGhvdXNlLnYxLkRlbGV0ZUNoYW5uZWxSZXNwb25zZRJVCg5WZXJpZnlD\
+        aGFubmVscxIjLnBvc3Rob3VzZS52MS5WZXJpZnlDaGFubmVsc1JlcXVlc3QaHC5wb3N0aG91c2UudjEuVmVyaWZ5UH\
+        JvZ3Jlc3MwARJRCgxDcmVhdGVCYWNrdXASIS5wb3N0aG91c2UudjEuQ3JlYXRlQmFja3VwUmVxdWVzdBocLnBvc3Ro\
+        b3VzZS52MS5CYWNrdXBQcm9ncmVzczABEmEKEENyZWF0ZUFkbWluVG9rZW4SJS5wb3N0aG91c2UudjEuQ3JlYXRlQW\
+        RtaW5Ub2tlblJlcXVlc3QaJi5wb3N0aG91c2UudjEuQ3JlYXRlQWRtaW5Ub2tlblJlc3BvbnNlEmEKEFJvdGF0ZVNp\
+        Z25pbmdLZXkSJS5wb3N0aG91c2UudjEuUm90YXRlU2lnbmluZ0tleVJlcXVlc3QaJi5wb3N0aG91c2UudjEuUm90YX\
+        RlU2lnbmluZ0tleVJlc3BvbnNlEkwKCURyYWluTm9kZRIeLnBvc3Rob3VzZS52MS5EcmFpbk5vZGVSZXF1ZXN0Gh8u\
+        cG9zdGhvdXNlLnYxLkRyYWluTm9kZVJlc3BvbnNlEmQKEUxpc3RSZWdpc3RyYXRpb25zEiYucG9zdGhvdXNlLnYxLk\
+        xpc3RSZWdpc3RyYXRpb25zUmVxdWVzdBonLnBvc3Rob3VzZS52MS5MaXN0UmVnaXN0cmF0aW9uc1Jlc3BvbnNlElMK\
+        D0dldFJlZ2lzdHJhdGlvbhIkLnBvc3Rob3VzZS52MS5HZXRSZWdpc3RyYXRpb25SZXF1ZXN0GhoucG9zdGhvdXNlLn\
+        YxLlJlZ2lzdHJhdGlvbhJeCg5EaXNjb3ZlckFnZW50cxIjLnBvc3Rob3VzZS52MS5EaXNjb3ZlckFnZW50c1JlcXVl\
+        c3QaJy5wb3N0aG91c2UudjEuTGlzdFJlZ2lzdHJhdGlvbnNSZXNwb25zZRJSCgtQdXJnZU9yaWdpbhIgLnBvc3Rob3\
+        VzZS52MS5QdXJnZU9yaWdpblJlcXVlc3QaIS5wb3N0aG91c2UudjEuUHVyZ2VPcmlnaW5SZXNwb25zZRJBCglHZXRH\
+        b3NzaXASHi5wb3N0aG91c2UudjEuR2V0R29zc2lwUmVxdWVzdBoULnBvc3Rob3VzZS52MS5Hb3NzaXASTwoKU3luY0\
+        dvc3NpcBIfLnBvc3Rob3VzZS52MS5TeW5jR29zc2lwUmVxdWVzdBogLnBvc3Rob3VzZS52MS5TeW5jR29zc2lwUmVz\
+        cG9uc2ViBnByb3RvMw
         """)),
     FileDescriptor(
       name: "posthouse/v1/channel.proto",
@@ -721,28 +922,59 @@ public enum DescriptorSet {
     AdminCreateTenantResponse.self,
     AdminDeleteChannelRequest.self,
     AdminDeleteChannelResponse.self,
+    AdminDiscoverAgentsRequest.self,
     AdminDrainNodeRequest.self,
     AdminDrainNodeResponse.self,
+    AdminGetGossipRequest.self,
+    AdminGetRegistrationRequest.self,
     AdminGetStatusRequest.self,
+    AdminGossip.self,
+    AdminGossipOrigin.self,
+    AdminGossipPeer.self,
     AdminGrantChannelRequest.self,
     AdminGrantChannelResponse.self,
     AdminKey.self,
     AdminListChannelsRequest.self,
     AdminListChannelsResponse.self,
     AdminListKeysResponse.self,
+    AdminListRegistrationsRequest.self,
+    AdminListRegistrationsResponse.self,
     AdminListTenantsRequest.self,
     AdminListTenantsResponse.self,
     AdminNodeStatus.self,
+    AdminPurgeOriginRequest.self,
+    AdminPurgeOriginResponse.self,
     AdminQuota.self,
+    AdminRegisteredSkill.self,
+    AdminRegistration.self,
     AdminRevokeKeyRequest.self,
     AdminRotateSigningKeyRequest.self,
     AdminRotateSigningKeyResponse.self,
     AdminSetQuotaRequest.self,
+    AdminSyncGossipRequest.self,
+    AdminSyncGossipResponse.self,
     AdminTenant.self,
     AdminTenantRequest.self,
     AdminVerifyChannelsRequest.self,
     AdminVerifyFinding.self,
     AdminVerifyProgress.self,
+    AnycastCoverage.self,
+    AnycastDiscoverBySkillRequest.self,
+    AnycastDiscoverBySkillResponse.self,
+    AnycastFederatedRegistration.self,
+    AnycastHeartbeatRequest.self,
+    AnycastHeartbeatResponse.self,
+    AnycastPushRegistrationsRequest.self,
+    AnycastPushRegistrationsResponse.self,
+    AnycastRegisterSkillsRequest.self,
+    AnycastRegisterSkillsResponse.self,
+    AnycastSkillInfo.self,
+    AnycastSkillRegistration.self,
+    AnycastSyncRegistrationsRequest.self,
+    AnycastSyncRegistrationsResponse.self,
+    AnycastUnregisterSkillsRequest.self,
+    AnycastUnregisterSkillsResponse.self,
+    AnycastVectorElement.self,
     HealthCheckRequest.self,
     HealthCheckResponse.self,
     HealthListRequest.self,
@@ -758,6 +990,7 @@ public enum DescriptorSet {
     InteropStreamingInputCallResponse.self,
     InteropStreamingOutputCallRequest.self,
     InteropStreamingOutputCallResponse.self,
+    ProtoTimestamp.self,
     PublishRequest.self,
     PublishResponse.self,
     ReadRequest.self,

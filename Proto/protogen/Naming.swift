@@ -19,6 +19,11 @@ let namingRules: [String: NamingRule] = [
     // The engine has a Durability of its own.
     renamed: ["Durability": "ChannelDurability"]),
   "posthouse/v1/admin.proto": NamingRule(prefix: "Admin", output: "Admin.swift"),
+  "agentanycast/v1/registry_service.proto": NamingRule(
+    prefix: "Anycast", output: "AnycastRegistry.swift"),
+  "agentanycast/v1/federation.proto": NamingRule(
+    prefix: "Anycast", output: "AnycastFederation.swift"),
+  "google/protobuf/timestamp.proto": NamingRule(prefix: "Proto", output: "ProtoTimestamp.swift"),
   "grpc/health/v1/health.proto": NamingRule(
     prefix: "Health", output: "Health.swift",
     renamed: [

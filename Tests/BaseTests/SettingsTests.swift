@@ -309,6 +309,7 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     for flag in [
       "--config", "--data", "--grpc", "--http", "--grpc-tls", "--http-tls", "--cert", "--key",
       "--admin-socket", "--auth", "--insecure", "--node-name", "--set",
+      "--registry", "--federation", "--federation-peers", "--federation-insecure", "--relay-id",
     ] { #expect(text.contains("  \(flag)"), "\(flag) is missing from the help") }
     guard case .version = try NodeStart.read(arguments: ["--version"], environment: [:]) else {
       Issue.record("no version")

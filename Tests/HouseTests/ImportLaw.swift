@@ -13,7 +13,7 @@ struct ImportLaw {
     ("Federation/Ring", ["Base", "Digest", "Codec"]),
     ("Federation/Metadata", ["Base", "Digest"]),
     ("Federation/Membership", ["Base", "Digest", "Codec"]),
-    ("Federation/Gossip", ["Base", "Digest", "Codec"]),
+    ("Federation/Gossip", ["Base", "Digest", "Codec", "Messages", "Registry"]),
     ("Node/Engine", ["Base", "Digest", "Codec"]),
     ("Node/Slim", ["Base", "Codec"]),
     ("Node/Token", ["Base", "Digest", "Codec"]),

@@ -22,6 +22,7 @@ struct NodeTests {
       let start = try NodeStart.read(
         arguments: [
           "--data", data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--auth", "open",
+          "--registry", "off",
         ]
           + more, environment: [:])
       guard case .run(let settings, _) = start else { throw Fault(.internal) }

@@ -19,7 +19,7 @@ struct SlimStreamTests {
     let host: NodeHost
     init(_ folder: TestFolder, loops: Int = 1) throws {
       let start = try NodeStart.read(
-        arguments: ["--data", folder.path, "--auth", "open"],
+        arguments: ["--data", folder.path, "--auth", "open", "--registry", "off"],
         environment: [
           "POSTHOUSE_GRPC": "127.0.0.1:0", "POSTHOUSE_HTTP": "127.0.0.1:0",
           "POSTHOUSE_LOOPS": "\(loops)",

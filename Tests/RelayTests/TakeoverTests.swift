@@ -48,7 +48,7 @@ struct TakeoverTests {
 
   private func settings(_ data: String, _ more: [String] = []) throws -> NodeSettings {
     let start = try NodeStart.read(
-      arguments: ["--data", data, "--auth", "open"] + more,
+      arguments: ["--data", data, "--auth", "open", "--registry", "off"] + more,
       environment: ["POSTHOUSE_GRPC": "127.0.0.1:0", "POSTHOUSE_HTTP": "127.0.0.1:0"])
     guard case .run(let settings, _) = start else { throw Fault(.internal) }
     return settings

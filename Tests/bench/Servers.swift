@@ -102,7 +102,7 @@ final class Server {
           "--data", directory.appendingPathComponent("data").path,
           "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0",
           "--admin-socket", directory.appendingPathComponent("admin.sock").path,
-          "--auth", "open", "--set", "archive.enabled=\(archive)",
+          "--registry", "off", "--auth", "open", "--set", "archive.enabled=\(archive)",
         ]
       }, key: "grpc", options)
   }

@@ -142,7 +142,7 @@ class Node:
             pathlib.Path(self.config).write_text(config)
         self.log_path = os.path.join(self.home, "node.log")
         self.process: subprocess.Popen | None = None
-        self.grpc = self.http = self.admin = self.grpc_tls = ""
+        self.grpc = self.http = self.admin = self.grpc_tls = self.registry = ""
         self.runs = 0
 
     def __enter__(self) -> "Node":
@@ -161,6 +161,8 @@ class Node:
                 os.path.join(self.home, "admin.sock")]
         # The few connections of a test meet on different loops: what crosses them is tried, too.
         line += [] if self.together else ["--set", "loop_block=1"]
+        if "--registry" not in self.extra:
+            line += ["--registry", "off"]
         return line + (["--config", self.config] if self.config else []) + self.extra
 
     def start(self, seconds: float = 60) -> "Node":
@@ -201,6 +203,8 @@ class Node:
         self.grpc, self.http, self.admin = match.groups()
         tls = re.search(r"grpc-tls=(\S+)", first)
         self.grpc_tls = tls.group(1) if tls else ""
+        registry = re.search(r" registry=(\S+)", first)
+        self.registry = registry.group(1) if registry else ""
         return self
 
     def _first_line(self, seconds: float) -> str:

@@ -58,6 +58,8 @@ public final class Connection: EventSource, @unchecked Sendable {
   /// Nil in the clear.
   public var applicationProtocol: String? { wire?.applicationProtocol }
   public var isSecure: Bool { wire != nil }
+  /// The common name of the peer's verified certificate. nil: it has shown none.
+  public var peerName: String? { wire?.peerName }
   /// Output is waiting for the peer to read.
   public var isBlocked: Bool { !isWritable && !output.isEmpty }
 

@@ -8,6 +8,8 @@ open class Wire {
   public init() {}
   /// The protocol agreed by ALPN, when the handshake is done.
   open var applicationProtocol: String? { nil }
+  /// The common name of the certificate that the peer has shown and that was verified. nil: none.
+  open var peerName: String? { nil }
   open func attach(descriptor: Int32) {}
   /// Goes on with the handshake as far as the socket allows.
   open func handshake() -> Step { .failed("TLS could not start") }

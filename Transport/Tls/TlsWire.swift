@@ -48,6 +48,19 @@ final class TlsWire: Wire {
     return String(decoding: UnsafeBufferPointer(start: name, count: Int(count)), as: UTF8.self)
   }
 
+  override var peerName: String? {
+    guard SSL_get_verify_result(ssl) == Int(X509_V_OK), let shown = SSL_get1_peer_certificate(ssl)
+    else { return nil }
+    defer { X509_free(shown) }
+    var name = [CChar](repeating: 0, count: 512)
+    let count = X509_NAME_get_text_by_NID(
+      X509_get_subject_name(shown), NID_commonName, &name, Int32(name.count))
+    guard count > 0, count < name.count - 1 else { return nil }
+    let bytes = name[..<Int(count)].map { UInt8(bitPattern: $0) }
+    // A zero inside is a trick.
+    return bytes.contains(0) ? nil : String(validating: bytes, as: UTF8.self)
+  }
+
   override func handshake() -> Step {
     ERR_clear_error()
     let result = SSL_do_handshake(ssl)

@@ -10,7 +10,7 @@ import sys
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 CARD_LINES = 40
-CARDS = ["Base", "Proto", "Transport", "Federation", "Node", "Admin", "Tests"]
+CARDS = ["Base", "Proto", "Transport", "Registry", "Federation", "Node", "Admin", "Tests"]
 
 
 def anchors(text: str) -> set[str]:

@@ -1,0 +1,141 @@
+import Base
+import Codec
+import Gossip
+import Grpc
+import Http
+import Loop
+import Messages
+import Registry
+import Settings
+
+/// Binds `agentanycast.v1.RegistryService` and `FederationService` to a server on the registry's loop.
+struct RegistryRoutes {
+  let host: RegistryHost
+
+  func register(on server: GrpcServer) {
+    serve(server, RegistryService.registerSkills, answersLater: true, register)
+    serve(server, RegistryService.unregisterSkills, answersLater: true, unregister)
+    serve(server, RegistryService.heartbeat, answersLater: false, heartbeat)
+    serve(server, RegistryService.discoverBySkill, answersLater: false, discover)
+    serve(server, FederationService.syncRegistrations, answersLater: false, sync)
+    serve(server, FederationService.pushRegistrations, answersLater: true, push)
+  }
+
+  typealias Serve = @Sendable (GrpcCall, [UInt8]) throws(Fault) -> Bytes
+
+  /// `answersLater`: once what the call changed is written.
+  private func serve(
+    _ server: GrpcServer, _ method: MethodDescriptor, answersLater: Bool, _ serve: @escaping Serve
+  ) {
+    let host = host
+    server.register(method) { _ in
+      RegistryCall { call, request, reply in
+        if host.isSealed {
+          reply(.failure(Fault(.draining)))
+          return
+        }
+        let result = Result { () throws(Fault) in try serve(call, request) }
+        guard answersLater, case .success = result else {
+          reply(result)
+          return
+        }
+        host.afterWrite { fault in reply(fault.map { .failure($0) } ?? result) }
+      }
+    }
+  }
+
+  private static func timestamp(_ wall: Instant) -> ProtoTimestamp {
+    let (seconds, nanos) = wall.nanoseconds.quotientAndRemainder(dividingBy: 1_000_000_000)
+    return ProtoTimestamp(seconds: seconds, nanos: Int32(nanos))
+  }
+
+  @Sendable private func register(_ call: GrpcCall, _ request: [UInt8]) throws(Fault) -> Bytes {
+    let registration = try Registration(decoding: request)
+    try registration.check()
+    let proved = try host.proof.check(call, peerID: registration.peerID, request: request)
+    let until = try host.registry.receiveRegister(registration, proved: proved, at: call.loop.now)
+    return AnycastRegisterSkillsResponse(expiresAt: Self.timestamp(until)).framed()
+  }
+
+  @Sendable private func unregister(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
+    let request: AnycastUnregisterSkillsRequest = try decoded(bytes)
+    if request.peerID.isEmpty { throw Fault(.badRequest, "peer_id is required") }
+    let proved = try host.proof.check(call, peerID: request.peerID, request: bytes)
+    try host.registry.receiveUnregister(
+      request.peerID, skills: request.skillIds, proved: proved, at: call.loop.now)
+    return AnycastUnregisterSkillsResponse().framed()
+  }
+
+  @Sendable private func heartbeat(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
+    let request: AnycastHeartbeatRequest = try decoded(bytes)
+    if request.peerID.isEmpty { throw Fault(.badRequest, "peer_id is required") }
+    let proved = try host.proof.check(call, peerID: request.peerID, request: bytes)
+    let until = try host.registry.receiveHeartbeat(
+      request.peerID, proved: proved, at: call.loop.now)
+    return AnycastHeartbeatResponse(expiresAt: Self.timestamp(until)).framed()
+  }
+
+  @Sendable private func discover(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
+    let wanted = try unsafe bytes.withUnsafeBufferPointer { part throws(Fault) in
+      try unsafe Discovery(
+        decoding: UnsafeRawBufferPointer(part), alwaysOthers: host.settings.alwaysFederated)
+    }
+    return host.registry.receiveDiscover(wanted, at: call.loop.now)
+  }
+
+  @Sendable private func sync(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
+    let request: AnycastSyncRegistrationsRequest = try decoded(bytes)
+    let trust = try host.trust(request.relayID, call)
+    return try host.gossip.receiveSync(request, trust, &host.registry, at: call.loop.now).framed()
+  }
+
+  @Sendable private func push(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
+    let request: AnycastPushRegistrationsRequest = try decoded(bytes)
+    let trust = try host.trust(request.relayID, call)
+    return try host.gossip.receivePush(request, trust, &host.registry, at: call.loop.now).framed()
+  }
+
+  private func decoded<M: ProtoMessage>(_ bytes: [UInt8]) throws(Fault) -> M {
+    do throws(WireError) {
+      return try M(decoding: bytes)
+    } catch {
+      throw Fault(.badRequest, "the request is no valid \(M.fullName)")
+    }
+  }
+}
+
+/// One request, one response, without a copy of either more than is needed.
+final class RegistryCall: GrpcHandler {
+  typealias Serve = (GrpcCall, [UInt8], @escaping (Result<Bytes, Fault>) -> Void) -> Void
+  private let serve: Serve
+  private var request: [UInt8]?
+  let owesAnswer = true
+
+  init(_ serve: @escaping Serve) { self.serve = serve }
+
+  func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
+    if request != nil {
+      call.finish(.internal, "a unary call carries one request")
+      return
+    }
+    request = unsafe [UInt8](bytes)
+  }
+
+  func receiveHalfClose(on call: GrpcCall) {
+    guard let request else {
+      call.finish(.internal, "a unary call carries one request")
+      return
+    }
+    serve(call, request) { result in
+      // The call may be over by now: then nothing of this has an effect.
+      switch result {
+      case .success(let frame):
+        call.send(frame)
+        call.finish(.ok)
+      case .failure(let fault): call.finish(fault)
+      }
+    }
+  }
+
+  func receiveClosed(on call: GrpcCall) {}
+}

@@ -1,0 +1,81 @@
+internal import Base
+internal import Digest
+
+/// Finds an agent's entry by its peer_id. Open addressing, split so that growing stops nobody for long:
+/// 256 parts, each doubled by itself. The hash is seeded, so that nobody can choose ids that collide.
+struct PeerTable: Sendable {
+  /// Upper half: bits of the hash. Lower half: entry + 1; 0 is a free place.
+  private var parts: [[UInt64]]
+  private var counts: [Int]
+  private let seed: UInt64
+
+  init(seed: UInt64) {
+    self.seed = seed
+    parts = Array(repeating: Array(repeating: 0, count: 16), count: 256)
+    counts = Array(repeating: 0, count: 256)
+  }
+
+  func hash(_ peerID: UnsafeRawBufferPointer) -> UInt64 { unsafe xxh64(peerID, seed: seed) }
+
+  /// `matches` says whether that entry is the one.
+  func find(_ hash: UInt64, _ matches: (UInt32) -> Bool) -> UInt32? {
+    let part = Int(hash & 255)
+    let tag = hash >> 32
+    let mask = parts[part].count - 1
+    var at = Int(tag) & mask
+    while true {
+      let place = parts[part][at]
+      if place == 0 { return nil }
+      if place >> 32 == tag {
+        let entry = UInt32(truncatingIfNeeded: place) - 1
+        if matches(entry) { return entry }
+      }
+      at = (at + 1) & mask
+    }
+  }
+
+  /// The entry must not be there.
+  mutating func insert(_ hash: UInt64, _ entry: UInt32) {
+    let part = Int(hash & 255)
+    // Three quarters full: twice as large.
+    if (counts[part] + 1) * 4 > parts[part].count * 3 { grow(part) }
+    place(part, (hash >> 32) << 32 | UInt64(entry + 1))
+    counts[part] += 1
+  }
+
+  private mutating func place(_ part: Int, _ value: UInt64) {
+    let mask = parts[part].count - 1
+    var at = Int(value >> 32) & mask
+    while parts[part][at] != 0 { at = (at + 1) & mask }
+    parts[part][at] = value
+  }
+
+  private mutating func grow(_ part: Int) {
+    let old = parts[part]
+    parts[part] = Array(repeating: 0, count: old.count * 2)
+    for value in old where value != 0 { place(part, value) }
+  }
+
+  mutating func remove(_ hash: UInt64, _ entry: UInt32) {
+    let part = Int(hash & 255)
+    let wanted = (hash >> 32) << 32 | UInt64(entry + 1)
+    let mask = parts[part].count - 1
+    var at = Int(hash >> 32) & mask
+    while parts[part][at] != wanted {
+      precondition(parts[part][at] != 0, "an entry that is removed stands in the table")
+      at = (at + 1) & mask
+    }
+    // What follows moves up into the gap, unless it stands before its own first place.
+    var next = (at + 1) & mask
+    while parts[part][next] != 0 {
+      let home = Int(parts[part][next] >> 32) & mask
+      if (next - home) & mask >= (next - at) & mask {
+        parts[part][at] = parts[part][next]
+        at = next
+      }
+      next = (next + 1) & mask
+    }
+    parts[part][at] = 0
+    counts[part] -= 1
+  }
+}
