@@ -20,12 +20,12 @@ final class SlimStream {
   @safe unowned(unsafe) let session: Session
   let family: Family
   private let id: SessionID
-  private var rights: SlimRights
+  var rights: SlimRights
   /// Messages to groups are taken from their subscribers only.
   private let membersOnly: Bool
   /// Of the link; nil before its negotiation, and in family A.
-  private var linkMac: LinkMac?
-  private var last: SlimKnownHeader? {
+  var linkMac: LinkMac?
+  var last: SlimKnownHeader? {
     didSet { known = last.map { Borrowed($0) } }
   }
   /// The same: `last` holds it.
@@ -35,43 +35,20 @@ final class SlimStream {
   /// Bytes of the call's queue, as the hub has counted them.
   private(set) var queuedBytes = 0
   /// Archived publishes not yet written, and what came after them: it must not overtake them.
-  private var unwritten = 0
-  private var held: [Outgoing] = []
-  private var heldBytes = 0
+  var unwritten = 0
+  var held: [Outgoing] = []
+  var heldBytes = 0
   /// Archived channels this stream reads with a cursor of its own.
-  private var cursors: [ChannelID: Cursor] = [:]
-  private var lastToken: UInt64 = 0
-  private var isClosed = false
-  private var isReleasing = false
+  var cursors: [ChannelID: Cursor] = [:]
+  var lastToken: UInt64 = 0
+  var isClosed = false
+  var isReleasing = false
   /// It is being found out whether the tenant has a grant; nothing is read meanwhile.
-  private var isAsking = false
-  private var lastDelivered: SlimHeaderRecord?
+  var isAsking = false
+  var lastDelivered: SlimHeaderRecord?
   /// What every message needs. The session holds its call, the shard its hub, and both outlive this.
   private let call: Borrowed<GrpcCall>
-  private let hubAtHand: Borrowed<SlimHub>
-
-  /// A publish that waits for its turn.
-  private enum Outgoing {
-    case direct(SlimMessage)
-    case archived(ChannelRef, Publication)
-    var bytes: Int {
-      switch self {
-      case .direct(let message): message.frame.count
-      case .archived(_, let publication): publication.frame.count
-      }
-    }
-  }
-
-  /// Asked of the engine under a token; it delivers once it has said yes.
-  private struct Cursor {
-    let token: UInt64
-    /// Replaces what the hub hands out: at once when the queue ran over, else from the engine's yes on.
-    var isAlone: Bool
-    var hasBegun = false
-    /// What was written until then, up to this sequence, is replayed.
-    var head: UInt64 = 0
-    var since = Instant.zero
-  }
+  let hubAtHand: Borrowed<SlimHub>
 
   /// `linkMac`: when the link was negotiated already.
   init(_ session: Session, _ family: Family, linkMac: LinkMac? = nil) {
@@ -91,7 +68,7 @@ final class SlimStream {
     unsafe UnsafeRawBufferPointer(start: nil, count: 0)
   }
 
-  private var hub: SlimHub { session.shard.slim }
+  var hub: SlimHub { session.shard.slim }
 
   // MARK: from the app
 
@@ -211,152 +188,6 @@ final class SlimStream {
     hub.publish(message, on: route, from: session.id)
   }
 
-  // MARK: the archive's way
-
-  private var archives: Bool { hubAtHand.with { $0.archives } }
-
-  /// The archived channel a publish goes to; nil: it is relayed at once. Kept are the messages of groups; what
-  /// changes a group (GROUP_ADD, GROUP_UPDATE, ...) goes the same way, since it must not change places with them.
-  private func channel(
-    _ envelope: SlimEnvelope, _ header: SlimKnownHeader, _ destination: SlimName
-  ) -> ChannelRef? {
-    if envelope.isToGroup {
-      if let known = header.channel { return known }
-      let made = hub.channel(family, destination)
-      header.channel = made
-      return made
-    }
-    return envelope.changesGroup(family) ? hub.knownChannel(family, destination) : nil
-  }
-
-  private func hold(_ outgoing: Outgoing) {
-    held.append(outgoing)
-    heldBytes += outgoing.bytes
-    if heldBytes > Limits.slimHeldBytes { session.pause(by: Session.holdPause) }
-  }
-
-  /// An archived publish is refused for good.
-  func receiveRefused() {
-    hub.counts.refused &+= 1
-    receiveWritten(1)
-  }
-
-  /// Archived publishes are written.
-  func receiveWritten(_ count: Int) {
-    unwritten = max(0, unwritten - count)
-    if !held.isEmpty { releaseHeld() }
-  }
-
-  /// The engine has ended this session, and answers no more: what waits for answers is lost with the stream.
-  func receiveEnd() {
-    hub.counts.refused &+= held.count
-    unwritten = 0
-    let waited = !held.isEmpty
-    held.removeAll()
-    heldBytes = 0
-    if isClosed, waited, !isReleasing {
-      hub.parting -= 1
-      session.shard.closed(session)
-    }
-  }
-
-  /// Lets go what waited, up to the next that must be written first.
-  private func releaseHeld() {
-    // A publish may be refused at once, which leads back here.
-    if isReleasing { return }
-    isReleasing = true
-    var taken = 0
-    release: while taken < held.count {
-      let next = held[taken]
-      switch next {
-      case .direct(let message):
-        if unwritten > 0 { break release }
-        if let route = hub.router.route(family, message.course.destination) {
-          hub.publish(message, on: route, from: session.id)
-        } else {
-          hub.receiveUnrouted(message, from: session.id)
-        }
-      case .archived(let channel, let publication):
-        unwritten += 1
-        session.shard.publish(session, channel, publication)
-      }
-      heldBytes = max(0, heldBytes - next.bytes)
-      taken += 1
-    }
-    // The engine may have ended the session at one of them: then nothing is left.
-    held.removeFirst(min(taken, held.count))
-    isReleasing = false
-    if isClosed {
-      guard held.isEmpty else { return }
-      hub.parting -= 1
-      session.shard.closed(session)
-      return
-    }
-    if heldBytes <= Limits.slimHeldBytes / 2 { session.resume(by: Session.holdPause) }
-  }
-
-  /// The stream is closed. Publishes that wait for others to be written still do.
-  func receiveClosed() {
-    isClosed = true
-    if held.isEmpty { session.shard.closed(session) } else { hub.parting += 1 }
-  }
-
-  // MARK: cursors of its own
-
-  /// Reads the last messages of a channel it just subscribed to, and goes on from there.
-  func replay(_ channel: ChannelRef) {
-    guard cursors[channel.id] == nil, !isClosed else { return }
-    read(channel, .last(UInt64(session.shard.node.settings.slimReplay)), alone: false)
-  }
-
-  private func read(_ channel: ChannelRef, _ start: Start, alone: Bool) {
-    lastToken += 1
-    cursors[channel.id] = Cursor(token: lastToken, isAlone: alone)
-    session.shard.subscribe(
-      session, channel, Subscription(start: start, follow: true, limit: 0, token: lastToken))
-  }
-
-  /// From here on the engine sends this channel to this stream alone.
-  func cursorBegins(_ channel: ChannelRef, token: UInt64, head: UInt64, _ fault: Fault?) {
-    guard var cursor = cursors[channel.id], cursor.token == token else { return }
-    if let fault {
-      cursors[channel.id] = nil
-      // It would miss messages from here on.
-      if cursor.isAlone { session.end(fault) }
-      return
-    }
-    if !cursor.isAlone { (cursor.head, cursor.since) = (head, session.shard.loop.now.wall) }
-    cursor.isAlone = true
-    cursor.hasBegun = true
-    cursors[channel.id] = cursor
-  }
-
-  func cursorEnds(_ channel: ChannelRef) {
-    if cursors.removeValue(forKey: channel.id) != nil {
-      session.shard.unsubscribe(session, channel)
-    }
-  }
-
-  /// A message of a channel that this stream reads itself.
-  func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
-    guard !isClosed else { return }
-    guard let cursor = cursors[channel.id], cursor.hasBegun, !isStale(delivery, cursor) else {
-      session.forgive(delivery.frame.count, from: session.shard.owner(of: channel.id))
-      return
-    }
-    let (record, repeats) = SlimHeaderRecord.of(delivery.frame, family, lastDelivered)
-    guard let record else { return }
-    lastDelivered = record.isShort ? record : nil
-    send(record.holed(delivery.frame), record.hop, repeats: repeats)
-  }
-
-  /// Replayed are messages, and only young ones: changes of the group were repeated by who made them.
-  private func isStale(_ delivery: Delivery, _ cursor: Cursor) -> Bool {
-    guard delivery.sequence <= cursor.head else { return false }
-    return delivery.type != UInt8(SlimNames.message)
-      || cursor.since - delivery.wall > session.shard.node.settings.slimReplayWindow
-  }
-
   @inline(__always)
   private func route(_ header: SlimKnownHeader, _ destination: SlimName) -> SlimRoute? {
     if let route = header.route, route.isCurrent { return route }
@@ -366,76 +197,6 @@ final class SlimStream {
     header.routeVersion = version
     return header.route
   }
-
-  /// What follows from a message's header: known, or found out now. A right by grant is looked at anew when grants
-  /// have changed.
-  @inline(__always)
-  private func header(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) -> SlimKnownHeader
-  {
-    if envelope.headerIsKnown, let last {
-      if last.refusal == .none || last.version == hub.grantVersion {
-        last.isRepeated = true
-        return last
-      }
-    }
-    let header = envelope.headerIsKnown ? last?.header ?? envelope.header : envelope.header
-    let made = unsafe examine(bytes, envelope, header)
-    last = made.isShort ? made : nil
-    return made
-  }
-
-  /// All that decides whether and where a publish goes, found out once per header.
-  private func examine(
-    _ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope, _ header: SlimHeader
-  ) -> SlimKnownHeader {
-    let record = unsafe UnsafeRawBufferPointer(rebasing: bytes[envelope.headerRecord])
-    let made = unsafe SlimKnownHeader(record, header, family)
-    made.version = hub.grantVersion
-    made.refusal = unsafe refusal(record, header)
-    if family == .slimB, made.refusal == .none {
-      made.hop = unsafe SlimHop(SlimMac.rest(record: record, header: header, forNextHop: true))
-    }
-    if made.refusal == .none, let destination = header.destination {
-      made.course = SlimCourse(family, destination, isAnycast: header.fanout == 1, made.hop)
-    }
-    return made
-  }
-
-  private func refusal(_ record: UnsafeRawBufferPointer, _ header: SlimHeader) -> SlimRefusal {
-    if family == .slimB {
-      guard let mac = header.mac else { return .badMac }
-      let rest = unsafe SlimMac.rest(record: record, header: header, forNextHop: false)
-      guard unsafe linkMac?.verify(rest, UnsafeRawBufferPointer(rebasing: record[mac])) == true
-      else { return .badMac }
-    }
-    let now = session.shard.loop.now.monotonic
-    switch unsafe rights.judge(header, record, version: hub.grantVersion, at: now) {
-    case .yes: return SlimForward.hasHopLeft(header, family) ? .none : .expired
-    case .no: return .noRight
-    case .ask(let channel): return .ask(channel)
-    }
-  }
-
-  /// Reads nothing more until it is known whether the tenant has a grant; then looks at the message again.
-  private func ask(_ channel: ChannelID, _ bytes: UnsafeRawBufferPointer) {
-    let copy = unsafe Bytes(bytes)
-    isAsking = true
-    session.pause(by: Session.grantPause)
-    hub.askGrant(channel, session.principal.tenant) { [weak self] granted, version in
-      // Once closed the session may be gone, though something still holds this object.
-      guard let self, !isClosed, session.call.isOpen, !session.call.isFinished else { return }
-      rights.learn(
-        channel, granted: granted, version: version, at: session.shard.loop.now.monotonic)
-      last = nil
-      isAsking = false
-      unsafe copy.withUnsafeBytes { unsafe self.receive($0) }
-      // Grants changed meanwhile, and it asks again: what comes after must wait on.
-      if !isAsking { session.resume(by: Session.grantPause) }
-    }
-  }
-
-  /// Has this stream used that channel by a grant?
-  func uses(_ channel: ChannelID) -> Bool { rights.uses(channel) }
 
   private func receiveSubscription(_ bytes: UnsafeRawBufferPointer, _ envelope: SlimEnvelope) {
     let header = unsafe header(bytes, envelope)
@@ -454,15 +215,6 @@ final class SlimStream {
       hub.subscribe(self, name, id: envelope.subscriptionID)
     } else {
       hub.unsubscribe(self, name, id: envelope.subscriptionID)
-    }
-  }
-
-  private func count(_ refusal: SlimRefusal) {
-    switch refusal {
-    case .none, .ask: break
-    case .noRight: hub.counts.withoutRight &+= 1
-    case .badMac: hub.counts.badMacs &+= 1
-    case .expired: hub.counts.expired &+= 1
     }
   }
 
@@ -508,7 +260,7 @@ final class SlimStream {
     }
   }
 
-  @inline(__always) private func send(_ message: borrowing SlimMessage) {
+  @inline(__always) func send(_ message: borrowing SlimMessage) {
     guard message.frame.hole > 0 else {
       call.with { $0.send(message.frame) }
       return noteQueue()
@@ -517,7 +269,7 @@ final class SlimStream {
   }
 
   @inline(__always)
-  private func send(_ frame: Bytes, _ hop: SlimHop?, repeats: Bool) {
+  func send(_ frame: Bytes, _ hop: SlimHop?, repeats: Bool) {
     let call = session.call
     if frame.hole > 0 {
       guard let linkMac, let hop else { return }
@@ -535,29 +287,6 @@ final class SlimStream {
     let grown = now &- queuedBytes
     hubAtHand.with { $0.queue(grew: grown) }
     queuedBytes = now
-  }
-
-  /// The app does not keep up, and must delay nobody: what is archived it reads on from there, else it must go.
-  private func overflow(_ message: borrowing SlimMessage) {
-    guard session.call.isOpen, !session.call.isFinished else { return }
-    if let channel = message.channel, !message.isAnycast {
-      cursorEnds(channel)
-      hub.counts.lagging &+= 1
-      read(channel, .sequence(message.sequence), alone: true)
-      return
-    }
-    if message.isAnycast, session.shard.node.settings.slimDropsOldest {
-      hub.counts.dropped &+= session.call.dropOldest(to: hub.queueLimit - message.frame.count)
-      send(message)
-      return
-    }
-    hub.counts.overflows &+= 1
-    session.shard.node.log.warn(
-      "SLIM stream disconnected: its queue ran over",
-      ["org": .of(session.principal.org), "queued": .of(session.call.queuedBytes)])
-    session.end(
-      Fault(.stalled, "more than \(Limits.slimQueueBytes) bytes wait for this stream"),
-      discarding: true)
   }
 
   // MARK: usage
