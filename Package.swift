@@ -103,6 +103,7 @@ let package = Package(
     room("Metadata", "Federation/Metadata", ["Base", "Digest"]),
     room("Link", "Federation/Link", ["Base"]),
     room("Gossip", "Federation/Gossip", ["Base", "Messages", "Registry"]),
+    room("Membership", "Federation/Membership", ["Base", "Digest"]),
 
     // Node: the engines decide, the relay hosts them.
     room("Engine", "Node/Engine", ["Base", "Digest", "Codec"]),
@@ -143,9 +144,10 @@ let package = Package(
     suite("LinkMailTests", ["Base", "Codec", "Engine", "Link", "LinkMail"]),
     suite("LinkTests", ["Base", "Link"]),
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
+    suite("MetadataTests", ["Base", "Digest", "Metadata"]),
+    suite("MembershipTests", ["Base", "Digest", "Membership"], excluding: ["transcripts"]),
     suite(
       "StoreTests", ["Base", "Digest", "Report", "Store", "Engine", "TestKit", "CRocksCrc"]),
-    suite("MetadataTests", ["Base", "Digest", "Metadata"]),
     suite("EngineTests", ["Base", "Digest", "Codec", "Engine", "TestKit"]),
     suite("SlimTests", ["Base", "Codec", "Slim"]),
     suite("TokenTests", ["Base", "Digest", "Crypto", "Codec", "Token", "TestKit"]),
@@ -175,7 +177,7 @@ let package = Package(
       "fuzz", "Tests/fuzz",
       [
         "Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc",
-        "Engine", "Token", "Ring", "Registry", "Link", "LinkMail",
+        "Engine", "Token", "Ring", "Registry", "Link", "LinkMail", "Membership",
       ]),
   ],
   swiftLanguageModes: [.v6],

@@ -246,6 +246,8 @@ public enum Limits {
   public static let metadataQueue = 1_024
   /// Milliseconds until a lease's end that could not be written is tried again.
   public static let metadataRetryMilliseconds: Int64 = 1_000
+
+  // MARK: links
   /// Messages, and bytes of them, that wait for a node to confirm them; more: publishers wait, then `unavailable`.
   public static let linkQueueItems = 262_144
   public static let linkQueueBytes = 64 << 20
@@ -307,4 +309,25 @@ public enum Limits {
   public static let upstreamPushPage = 1_000
   /// Agents an upstream relay is shown: it holds no more of other relays.
   public static let upstreamEntries = 8_192
+
+  // MARK: membership
+  /// Members known, the dead counted; further ones are not taken in.
+  public static let members = 1_024
+  /// UTF-8 bytes of a member's address.
+  public static let memberAddressBytes = 255
+  /// Bytes of a membership packet: one datagram in any network. Longer ones are refused.
+  public static let memberPacketBytes = 1_400
+  /// Updates of one packet.
+  public static let memberUpdates = 64
+  /// The highest incarnation: what is above it was not counted, but made up.
+  public static let memberIncarnation: UInt64 = 1 << 48
+  public static let memberSeeds = 16
+  /// The worst local health: intervals are stretched by one more than it.
+  public static let memberHealth = 8
+  /// Pings under way for others; more: not made.
+  public static let memberErrands = 256
+  /// Answers that a round-trip time is taken from.
+  public static let roundTripSamples = 16
+  /// Seconds a forgotten member is remembered, so that late word of it does not bring it back.
+  public static let forgottenSeconds: Int64 = 86_400
 }

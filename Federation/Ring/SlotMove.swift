@@ -45,11 +45,10 @@ public enum SlotMoveMessage: Hashable, Sendable {
   case ready(have: UInt64)
   /// Target: records up to here are on its disk.
   case copied(upTo: UInt64)
-  /// Source: nothing comes after `at`; what lacks, and the rows beside the log, are on their way. `seal` counts the
-  /// source's seals in this try.
-  case sealed(at: UInt64, seal: UInt32)
+  /// Source: nothing comes after `at`; what lacks, and the rows beside the log, are on their way.
+  case sealed(at: UInt64, seal: SlotSeal)
   /// Target: everything of that seal is on its disk, and it knows.
-  case complete(seal: UInt32)
+  case complete(seal: SlotSeal)
   /// Source: the map names you.
   case handed(revision: UInt64)
   /// Target: it serves.
@@ -58,12 +57,24 @@ public enum SlotMoveMessage: Hashable, Sendable {
   case stop
 }
 
+/// One sealing of a slot. No two are alike, also not of a source that crashed and began the same try again: what is
+/// complete as of one says nothing about another.
+public struct SlotSeal: Hashable, Sendable {
+  /// The source's run: what `SlotSource` was given.
+  public var run: UInt64
+  public var count: UInt32
+  public init(run: UInt64, count: UInt32) {
+    self.run = run
+    self.count = count
+  }
+}
+
 /// What the source writes down before it asks the map to hand over; removed by `finish` or `clearIntent`.
 public struct SlotIntent: Hashable, Sendable {
   public var move: SlotMoveID
   public var sealedAt: UInt64
-  public var seal: UInt32
-  public init(move: SlotMoveID, sealedAt: UInt64, seal: UInt32) {
+  public var seal: SlotSeal
+  public init(move: SlotMoveID, sealedAt: UInt64, seal: SlotSeal) {
     self.move = move
     self.sealedAt = sealedAt
     self.seal = seal
@@ -89,7 +100,7 @@ public enum SlotSourceEffect: Hashable, Sendable {
   case copy(from: UInt64, through: UInt64)
   /// Send the rows beside the log (heads, names, commits, producers, accounts), after the records up to `at`, marked
   /// with `seal`.
-  case copyState(at: UInt64, seal: UInt32)
+  case copyState(at: UInt64, seal: SlotSeal)
   /// Read the map from the metadata store itself; then `receiveMap` with `fresh`. No answer: nothing.
   case readMap
   /// Take no more publishes into the slot, let what is being written end; then `receiveSealed`.
@@ -118,7 +129,7 @@ public enum SlotSourceEffect: Hashable, Sendable {
 public enum SlotTargetEffect: Hashable, Sendable {
   case send(SlotMoveMessage)
   /// Write down, synced, that the copy is complete as of this seal; then `receiveCompleteWritten(seal)`.
-  case writeComplete(at: UInt64, seal: UInt32)
+  case writeComplete(at: UInt64, seal: SlotSeal)
   /// Serve the slot with this ownership epoch; the log goes on after `at`.
   case open(epoch: UInt64, at: UInt64)
   /// Delete what was copied, and the mark. The machine is done.

@@ -31,7 +31,7 @@ public struct SlotSource: Sendable {
   public private(set) var copied: UInt64 = 0
   private var sent: UInt64 = 0
   private var sealedAt: UInt64 = 0
-  private var seal: UInt32 = 0
+  private var seal: SlotSeal
   private var linked = true
   private var retryAt: Instant
   private var sealAfter: Instant
@@ -44,14 +44,16 @@ public struct SlotSource: Sendable {
 
   private typealias Effects = [SlotSourceEffect]
 
-  /// `head`: the last index of the slot's log. `intent`: what was found at start; then the slot stays sealed until a
+  /// `head`: the last index of the slot's log. `run`: a number that no earlier run of this node had, like a random one
+  /// made at start. `intent`: what was found at start; then the slot stays sealed until a
   /// map tells how the try ended.
   public init(
-    _ id: SlotMoveID, head: UInt64, resuming intent: SlotIntent? = nil, at now: Instant,
-    into effects: inout [SlotSourceEffect]
+    _ id: SlotMoveID, head: UInt64, run: UInt64, resuming intent: SlotIntent? = nil,
+    at now: Instant, into effects: inout [SlotSourceEffect]
   ) {
     self.id = id
     self.head = head
+    seal = SlotSeal(run: run, count: 0)
     retryAt = now
     sealAfter = now
     holdingSince = now
@@ -184,7 +186,7 @@ public struct SlotSource: Sendable {
       giveUp(&effects)
     } else if fresh, phase == .asking {
       phase = .sealing
-      seal += 1
+      seal.count += 1
       holdingSince = now
       retryAt = now + .milliseconds(Limits.moveSealMilliseconds)
       effects.append(.seal)

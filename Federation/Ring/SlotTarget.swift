@@ -20,9 +20,9 @@ public struct SlotTarget: Sendable {
   /// Records up to this index are on disk.
   public private(set) var have: UInt64
   /// Seal and index of the mark on disk.
-  private var mark: (seal: UInt32, at: UInt64)?
-  private var wanted: (seal: UInt32, at: UInt64)?
-  private var stateSeal: UInt32 = 0
+  private var mark: (seal: SlotSeal, at: UInt64)?
+  private var wanted: (seal: SlotSeal, at: UInt64)?
+  private var stateSeal: SlotSeal?
   private var isOurs = false
   private var retryAt: Instant
 
@@ -30,7 +30,7 @@ public struct SlotTarget: Sendable {
 
   /// `have`: what an earlier run copied of this very try, 0 for none; `complete`: the mark it wrote.
   public init(
-    _ id: SlotMoveID, have: UInt64 = 0, complete: (seal: UInt32, at: UInt64)? = nil,
+    _ id: SlotMoveID, have: UInt64 = 0, complete: (seal: SlotSeal, at: UInt64)? = nil,
     at now: Instant, into effects: inout [SlotTargetEffect]
   ) {
     self.id = id
@@ -63,15 +63,15 @@ public struct SlotTarget: Sendable {
 
   /// The rows beside the log, as of this seal, are on disk.
   public mutating func receiveStateWritten(
-    seal: UInt32, at now: Instant, into effects: inout [SlotTargetEffect]
+    seal: SlotSeal, at now: Instant, into effects: inout [SlotTargetEffect]
   ) {
     guard phase != .opened, phase != .ended else { return }
-    stateSeal = max(stateSeal, seal)
+    stateSeal = seal
     completeIfAll(&effects)
   }
 
   public mutating func receiveCompleteWritten(
-    seal: UInt32, at now: Instant, into effects: inout [SlotTargetEffect]
+    seal: SlotSeal, at now: Instant, into effects: inout [SlotTargetEffect]
   ) {
     guard phase == .completing, let wanted, wanted.seal == seal else { return }
     mark = wanted
@@ -141,12 +141,13 @@ public struct SlotTarget: Sendable {
     effects.append(.wake(retryAt))
   }
 
-  private mutating func receiveSealed(_ at: UInt64, _ seal: UInt32, _ effects: inout Effects) {
+  private mutating func receiveSealed(_ at: UInt64, _ seal: SlotSeal, _ effects: inout Effects) {
     switch phase {
     case .complete where mark?.seal == seal:
       effects.append(.send(.complete(seal: seal)))
     case .receiving, .complete, .stranded:
-      guard seal >= wanted?.seal ?? 0 else { return }
+      // Late word of an earlier seal.
+      if let wanted, seal.run == wanted.seal.run, seal.count < wanted.seal.count { return }
       wanted = (seal, at)
       completeIfAll(&effects)
     case .completing, .opened, .ended: return

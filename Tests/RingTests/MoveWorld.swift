@@ -50,7 +50,7 @@ struct MoveWorld {
   // Node b.
   private var copy: [Int] = []
   private var copyOf: SlotMoveID?
-  private var mark: (seal: UInt32, at: UInt64)?
+  private var mark: (seal: SlotSeal, at: UInt64)?
   private var bMap: RingMap
   private var target: SlotTarget?
   private var bUp = true
@@ -407,7 +407,7 @@ struct MoveWorld {
   private mutating func makeSource(_ id: SlotMoveID, intent: SlotIntent? = nil) {
     var effects: [SlotSourceEffect] = []
     source = SlotSource(
-      id, head: UInt64(log.count), resuming: intent, at: time, into: &effects)
+      id, head: UInt64(log.count), run: UInt64(aBoot), resuming: intent, at: time, into: &effects)
     for effect in effects { carry(effect) }
   }
 

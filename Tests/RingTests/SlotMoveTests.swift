@@ -4,10 +4,10 @@ import Testing
 
 @testable import Ring
 
-/// 5,000 in `make proof`, fewer in the suite.
+/// 10,000 in `make proof`, fewer in the suite.
 private let worlds =
   ProcessInfo.processInfo.environment["POSTHOUSE_TEST_HISTORIES"].flatMap { Int($0) }
-  .map { $0 * 5 } ?? 300
+  .map { $0 * 10 } ?? 300
 
 @Suite("Handing a slot over", .timeLimit(.minutes(30)))
 struct SlotMoveTests {
@@ -47,13 +47,33 @@ struct SlotMoveTests {
     #expect(found)
   }
 
+  static func intent(_ id: SlotMoveID) -> SlotIntent {
+    SlotIntent(move: id, sealedAt: 5, seal: SlotSeal(run: 1, count: 1))
+  }
+
+  @Test("Complete as of one seal is not complete as of that of a source that began again")
+  func seals() {
+    let id = SlotMoveID(slot: 1, attempt: 1, epoch: 1, source: NodeID(1), target: NodeID(2))
+    let old = SlotSeal(run: 1, count: 1)
+    let new = SlotSeal(run: 2, count: 1)
+    var effects: [SlotTargetEffect] = []
+    var target = SlotTarget(id, have: 5, complete: (old, 5), at: .zero, into: &effects)
+    target.receive(.sealed(at: 7, seal: new), at: .zero, into: &effects)
+    target.receiveStateWritten(seal: new, at: .zero, into: &effects)
+    #expect(!effects.contains(.send(.complete(seal: new))) && target.phase == .complete)
+    target.receiveWritten(upTo: 7, at: .zero, into: &effects)
+    #expect(effects.last == .writeComplete(at: 7, seal: new))
+    target.receiveCompleteWritten(seal: new, at: .zero, into: &effects)
+    #expect(effects.last == .send(.complete(seal: new)))
+  }
+
   @Test("What is held is bounded, in number, in bytes and in time")
   func bounds() {
     let id = SlotMoveID(
       slot: 1, attempt: 1, epoch: 1, source: NodeID(1), target: NodeID(2))
     var effects: [SlotSourceEffect] = []
     var source = SlotSource(
-      id, head: 5, resuming: SlotIntent(move: id, sealedAt: 5, seal: 1), at: .zero, into: &effects)
+      id, head: 5, run: 2, resuming: Self.intent(id), at: .zero, into: &effects)
     #expect(effects.contains(.commit) && !source.serves)
     #expect(source.admit(bytes: Limits.moveHeldBytes + 1) == .refuse)
     for _ in 0..<Limits.moveHeldMessages { #expect(source.admit(bytes: 1) == .hold) }
@@ -69,7 +89,7 @@ struct SlotMoveTests {
     let id = SlotMoveID(slot: 1, attempt: 9, epoch: 3, source: NodeID(1), target: NodeID(2))
     var effects: [SlotSourceEffect] = []
     var source = SlotSource(
-      id, head: 5, resuming: SlotIntent(move: id, sealedAt: 5, seal: 1), at: .zero, into: &effects)
+      id, head: 5, run: 2, resuming: Self.intent(id), at: .zero, into: &effects)
     let stable = RingSlot(placement: Placement(owner: NodeID(1), followers: []), epoch: 3)
     source.receiveMap(stable, revision: 8, fresh: false, at: .zero, into: &effects)
     #expect(!source.serves && source.phase == .committing)

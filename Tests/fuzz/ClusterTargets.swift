@@ -1,5 +1,6 @@
 import Base
 import Digest
+import Membership
 import Ring
 
 /// Ring maps and changes of them: what decodes keeps a map's rules and encodes to the same bytes.
@@ -60,5 +61,71 @@ struct RingTarget: FuzzTarget {
       try check(RingNode.encode(nodes) == bytes, "a second form of nodes")
     }
     return accepted
+  }
+}
+
+/// Membership packets: what decodes keeps its bounds, encodes to the same bytes, and an engine can take it.
+struct MemberPacketTarget: FuzzTarget {
+  static let name = "member-packet"
+  static let wantedShare = 20_000
+  let corpus: [[UInt8]]
+  private let ours: Set<[UInt8]>
+  private var engine: MembershipEngine
+  private var milliseconds: Int64 = 0
+
+  private static let me = Member(id: NodeID(1), address: "a:1")
+
+  init() {
+    let other = Member(id: NodeID(2), address: "10.0.0.2:7000", incarnation: 400)
+    let said = MemberState.allCases.enumerated().map { i, state in
+      MemberUpdate(
+        Member(id: NodeID(UInt64(i + 1)), address: "h\(i):7000", incarnation: 3, state: state),
+        by: NodeID(2))
+    }
+    let messages: [MemberMessage] = [
+      .ping(sequence: 1, target: NodeID(1)), .ack(sequence: 1), .nack(sequence: 1),
+      .pingRequest(sequence: 9, target: NodeID(4), address: "h3:7000"), .gossip,
+      .sync(answer: true), .sync(answer: false),
+    ]
+    corpus = messages.enumerated().map { i, message in
+      MemberPacket(sender: other, message: message, updates: Array(said.prefix(i))).encoded
+    }
+    ours = Set(corpus)
+    var effects: [MembershipEffect] = []
+    engine = MembershipEngine(
+      me: Self.me, profile: .lan, seeds: ["s:1"], random: 1, at: .zero, into: &effects)
+  }
+
+  mutating func run(
+    _ input: UnsafeRawBufferPointer, origin: Int, _ random: inout FuzzRandom
+  ) throws(Finding) -> Bool {
+    var bytes = Array(input)
+    let isSealed = random.oneIn(2)
+    if isSealed, bytes.count >= 4 {
+      let body = Array(bytes.dropLast(4))
+      bytes = body + bigEndianBytes(crc32c(body))
+    }
+    guard let packet = MemberPacket(bytes) else {
+      try check(!ours.contains(bytes), "a packet of ours was refused")
+      return false
+    }
+    try check(isSealed || ours.contains(bytes), "a damaged packet passes its checksum")
+    try check(packet.encoded == bytes, "a second form of a packet")
+    var effects: [MembershipEffect] = []
+    // Now and then a new engine: one that was forgotten, or has heard of all it may, takes nothing more.
+    if random.oneIn(64) || engine.phase == .ended {
+      engine = MembershipEngine(
+        me: Self.me, profile: .lan, seeds: [], random: random.next(), at: .zero, into: &effects)
+      milliseconds = 0
+    }
+    milliseconds += Int64(random.below(300))
+    let now = Instant(nanoseconds: milliseconds * 1_000_000)
+    engine.receive(packet, at: now, into: &effects)
+    engine.receiveTick(at: now, into: &effects)
+    for case .send(_, let packet) in effects {
+      try check(MemberPacket(packet.encoded) == packet, "the engine sends what nobody takes")
+    }
+    try check(engine.members.count <= Limits.members, "\(engine.members.count) members")
+    return true
   }
 }
