@@ -141,7 +141,7 @@ let package = Package(
     suite(
       "TransportTests",
       ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
-    suite("LinkMailTests", ["Base", "Codec", "Engine", "Link", "LinkMail"]),
+    suite("LinkMailTests", ["Base", "Codec", "Engine", "Link", "LinkMail", "TestKit"]),
     suite("LinkTests", ["Base", "Link"]),
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
     suite("MetadataTests", ["Base", "Digest", "Metadata"]),

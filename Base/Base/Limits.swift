@@ -330,4 +330,6 @@ public enum Limits {
   public static let roundTripSamples = 16
   /// Seconds a forgotten member is remembered, so that late word of it does not bring it back.
   public static let forgottenSeconds: Int64 = 86_400
+  /// Bytes of publishes of one session that another node has not answered; more: the session is read no further.
+  public static let farPendingBytes = 4 << 20
 }

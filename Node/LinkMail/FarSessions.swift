@@ -1,0 +1,423 @@
+public import Base
+public import Engine
+
+/// What the node with the sessions is to do. In this order.
+public enum FarEffect: Sendable {
+  case mail(NodeID, LinkMail)
+  // To a session of this loop, as an engine of this node would say it.
+  case deliver(SessionID, ChannelRef, Delivery, from: NodeID)
+  case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
+  case written(SessionID, count: Int)
+  case subscribed(SessionID, ChannelRef, token: UInt64, head: UInt64, Fault?)
+  case readEnded(SessionID, ChannelRef)
+  /// The session is gone here too.
+  case end(SessionID, Fault)
+  case pause(SessionID)
+  case resume(SessionID)
+  /// Whatever credit the session owed that node is void.
+  case forgive(SessionID, NodeID)
+  /// A newer map than this revision is needed: then `receiveOwner` for that channel.
+  case wantMap(after: UInt64, ChannelRef)
+  /// Publishes without a session: nobody waits for them. A peer that sends such breaks the rules, harmlessly.
+  case stray(NodeID)
+}
+
+/// The sessions of one loop that use channels owned by other nodes: what each has asked for and how far it came, so that a
+/// new owner, or another process of the old one, can be asked again, and nothing is lost, doubled or heard twice.
+///
+/// A value: no I/O, no clock. A publish keeps a number of its session until it is answered, and goes under a producer id
+/// of its own: the owner's table of producers makes the second of two harmless. A subscription remembers the last
+/// sequence that came, and begins anew behind it.
+public struct FarSessions {
+  private final class Far {
+    let id: SessionID
+    let principal: Principal
+    let kind: SessionKind
+    let producer: UInt64
+    /// The number of the last publish.
+    var number: UInt64 = 0
+    var uses: [ChannelID: Use] = [:]
+    /// Publishes not answered, in the order they came.
+    var pending: [Pending] = []
+    var pendingBytes = 0
+    var isPaused = false
+    /// Nodes that have heard of it.
+    var opened: Set<NodeID> = []
+    /// Those that asked for a pause.
+    var pausedBy: Set<NodeID> = []
+
+    init(_ id: SessionID, _ principal: Principal, _ kind: SessionKind, producer: UInt64) {
+      self.id = id
+      self.principal = principal
+      self.kind = kind
+      self.producer = producer
+    }
+  }
+
+  private final class Use {
+    let ref: ChannelRef
+    var owner: NodeID
+    /// The owner said that it is none: nothing is sent until a newer map names one.
+    var waits = false
+    var cursor: Cursor?
+    init(_ ref: ChannelRef, _ owner: NodeID) {
+      self.ref = ref
+      self.owner = owner
+    }
+  }
+
+  private struct Cursor {
+    var start: Start
+    var follow: Bool
+    var limit: UInt64
+    var token: UInt64
+    /// The session has heard that it is subscribed.
+    var isTold = false
+    /// The last sequence that came, or was there where it began; nil: not known yet.
+    var last: UInt64?
+    var count: UInt64 = 0
+  }
+
+  private struct Pending {
+    var channel: ChannelID
+    /// With the far token and, where it had none, the far producer.
+    var publication: Publication
+    var token: UInt64
+  }
+
+  private let loop: Int
+  private let writer: UInt64
+  private var sessions: [SessionID: Far] = [:]
+  /// Numbers of channels, as this loop told each node; and back.
+  private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
+  private var refs: [UInt32: ChannelRef] = [:]
+  private var numbered: [ChannelID: UInt32] = [:]
+
+  /// - Parameters:
+  ///   - loop: at most 255; channel numbers of two loops differ.
+  ///   - writer: random, another in each process: producers are told apart by it.
+  public init(loop: Int, writer: UInt64) {
+    precondition((0..<256).contains(loop), "loop \(loop)")
+    self.loop = loop
+    self.writer = writer
+  }
+
+  public var count: Int { sessions.count }
+
+  // MARK: from sessions
+
+  public mutating func publish(
+    _ id: SessionID, _ principal: Principal, _ kind: SessionKind, _ ref: ChannelRef,
+    _ publication: Publication, to owner: NodeID, into effects: inout [FarEffect]
+  ) {
+    let far = session(id, principal, kind)
+    let use = use(far, ref, owner)
+    far.number += 1
+    var sent = publication
+    sent.token = far.number
+    if sent.producer == 0 { (sent.producer, sent.producerSequence) = (far.producer, far.number) }
+    far.pending.append(
+      Pending(channel: ref.id, publication: sent, token: publication.token))
+    far.pendingBytes += publication.frame.count
+    if !far.isPaused, far.pendingBytes > Limits.farPendingBytes {
+      far.isPaused = true
+      effects.append(.pause(id))
+    }
+    if !use.waits { send(sent, far, use, &effects) }
+  }
+
+  public mutating func subscribe(
+    _ id: SessionID, _ principal: Principal, _ kind: SessionKind, _ ref: ChannelRef, start: Start,
+    follow: Bool, limit: UInt64, token: UInt64, to owner: NodeID, into effects: inout [FarEffect]
+  ) {
+    let far = session(id, principal, kind)
+    let use = use(far, ref, owner)
+    // One cursor per session and channel: it goes on as it is.
+    if let cursor = use.cursor {
+      effects.append(.subscribed(id, ref, token: token, head: cursor.last ?? 0, nil))
+      return
+    }
+    use.cursor = Cursor(start: start, follow: follow, limit: limit, token: token)
+    if !use.waits { sendCursor(far, use, &effects) }
+  }
+
+  public mutating func unsubscribe(
+    _ id: SessionID, _ ref: ChannelRef, into effects: inout [FarEffect]
+  ) {
+    guard let far = sessions[id], let use = far.uses[ref.id], use.cursor != nil else { return }
+    use.cursor = nil
+    if !use.waits {
+      let number = introduce(ref, to: use.owner, &effects)
+      effects.append(.mail(use.owner, .unsubscribe(id, channel: number)))
+    }
+  }
+
+  /// Bytes that came from `owner` have left for the socket.
+  public mutating func credit(
+    _ id: SessionID, bytes: Int, to owner: NodeID, into effects: inout [FarEffect]
+  ) {
+    guard bytes > 0, sessions[id]?.opened.contains(owner) == true else { return }
+    effects.append(.mail(owner, .credit(id, bytes: UInt64(bytes))))
+  }
+
+  public mutating func close(_ id: SessionID, into effects: inout [FarEffect]) {
+    guard let far = sessions.removeValue(forKey: id) else { return }
+    for owner in far.opened.sorted() { effects.append(.mail(owner, .closed(id))) }
+  }
+
+  private mutating func session(
+    _ id: SessionID, _ principal: Principal, _ kind: SessionKind
+  ) -> Far {
+    if let known = sessions[id] { return known }
+    // Spread, so that two sessions never share one.
+    var word = writer &+ id.value &* 0x9e37_79b9_7f4a_7c15
+    word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
+    word ^= word >> 31
+    let made = Far(id, principal, kind, producer: word == 0 ? 1 : word)
+    sessions[id] = made
+    return made
+  }
+
+  private func use(_ far: Far, _ ref: ChannelRef, _ owner: NodeID) -> Use {
+    if let known = far.uses[ref.id] { return known }
+    let made = Use(ref, owner)
+    far.uses[ref.id] = made
+    return made
+  }
+
+  // MARK: to owners
+
+  private mutating func introduce(
+    _ ref: ChannelRef, to owner: NodeID, _ effects: inout [FarEffect]
+  ) -> UInt32 {
+    if let known = numbers[owner]?[ref.id] { return known }
+    let number: UInt32
+    if let known = numbered[ref.id] {
+      number = known
+    } else {
+      number = UInt32(loop) << 24 | UInt32(numbered.count & 0xff_ffff)
+      numbered[ref.id] = number
+      refs[number] = ref
+    }
+    numbers[owner, default: [:]][ref.id] = number
+    effects.append(.mail(owner, .channel(number, ref.family, name: ref.name)))
+    return number
+  }
+
+  private func open(_ far: Far, at owner: NodeID, _ effects: inout [FarEffect]) {
+    if far.opened.insert(owner).inserted {
+      effects.append(.mail(owner, .opened(far.id, far.principal, far.kind)))
+    }
+  }
+
+  private mutating func send(
+    _ publication: Publication, _ far: Far, _ use: Use, _ effects: inout [FarEffect]
+  ) {
+    open(far, at: use.owner, &effects)
+    let number = introduce(use.ref, to: use.owner, &effects)
+    effects.append(.mail(use.owner, .publish(far.id, channel: number, publication)))
+  }
+
+  /// Asks for the cursor as it stands: behind what came, for what is left of its limit.
+  private mutating func sendCursor(_ far: Far, _ use: Use, _ effects: inout [FarEffect]) {
+    guard let cursor = use.cursor else { return }
+    open(far, at: use.owner, &effects)
+    let number = introduce(use.ref, to: use.owner, &effects)
+    let start = cursor.last.map { Start.sequence($0 + 1) } ?? cursor.start
+    let limit = cursor.limit == 0 ? 0 : cursor.limit - cursor.count
+    effects.append(
+      .mail(
+        use.owner,
+        .subscribe(
+          far.id, channel: number, start: start, follow: cursor.follow, limit: limit,
+          token: cursor.token)))
+  }
+
+  // MARK: from owners
+
+  public mutating func receive(
+    _ mail: LinkMail, from owner: NodeID, into effects: inout [FarEffect]
+  ) {
+    switch mail {
+    case .deliver(let ids, let channel, let delivery):
+      guard let ref = refs[channel] else { return effects.append(.stray(owner)) }
+      for id in ids { deliver(id, ref, delivery, owner, &effects) }
+    case .answer(let id, let channel, let token, let mls, let outcome):
+      answer(id, channel, token, mls, outcome, owner, &effects)
+    case .subscribed(let id, let channel, let token, let head, let fault):
+      subscribed(id, channel, token, head, fault, owner, &effects)
+    case .readEnded(let id, let channel):
+      guard let (_, use) = find(id, channel, owner), use.cursor != nil else { return }
+      use.cursor = nil
+      effects.append(.readEnded(id, use.ref))
+    case .end(let id, let fault):
+      guard let far = sessions[id], far.opened.remove(owner) != nil else { return }
+      end(far, fault, &effects)
+    case .pause(let id):
+      guard let far = sessions[id], far.pausedBy.insert(owner).inserted else { return }
+      if far.pausedBy.count == 1 { effects.append(.pause(id)) }
+    case .resume(let id):
+      guard let far = sessions[id], far.pausedBy.remove(owner) != nil else { return }
+      if far.pausedBy.isEmpty { effects.append(.resume(id)) }
+    case .notOwner(let id, let channel, _, let revision):
+      guard let (_, use) = find(id, channel, owner), !use.waits else { return }
+      use.waits = true
+      effects.append(.wantMap(after: revision, use.ref))
+    default: effects.append(.stray(owner))
+    }
+  }
+
+  private func find(_ id: SessionID, _ channel: UInt32, _ owner: NodeID) -> (Far, Use)? {
+    guard let far = sessions[id], let ref = refs[channel], let use = far.uses[ref.id],
+      use.owner == owner
+    else { return nil }
+    return (far, use)
+  }
+
+  private func deliver(
+    _ id: SessionID, _ ref: ChannelRef, _ delivery: Delivery, _ owner: NodeID,
+    _ effects: inout [FarEffect]
+  ) {
+    guard let far = sessions[id], let use = far.uses[ref.id], use.owner == owner,
+      var cursor = use.cursor
+    else { return }
+    let cost = delivery.frame.count
+    // Read again from the archive, where nobody knows any more who sent it.
+    let isOwn = delivery.producer == far.producer
+    let isNew = delivery.sequence > cursor.last ?? 0
+    guard isNew, !isOwn else {
+      if isNew {
+        cursor.last = delivery.sequence
+        use.cursor = cursor
+      }
+      effects.append(.mail(owner, .credit(id, bytes: UInt64(cost))))
+      return
+    }
+    cursor.last = delivery.sequence
+    cursor.count += 1
+    use.cursor = cursor
+    effects.append(.deliver(id, ref, delivery, from: owner))
+  }
+
+  private func subscribed(
+    _ id: SessionID, _ channel: UInt32, _ token: UInt64, _ head: UInt64, _ fault: Fault?,
+    _ owner: NodeID, _ effects: inout [FarEffect]
+  ) {
+    guard let (_, use) = find(id, channel, owner), var cursor = use.cursor, cursor.token == token
+    else { return }
+    if let fault {
+      use.cursor = nil
+      // Once told that it is subscribed, a session cannot be told that it is not.
+      if cursor.isTold, let far = sessions[id] { return end(far, fault, &effects) }
+    } else {
+      if cursor.last == nil {
+        switch cursor.start {
+        case .live: cursor.last = head
+        case .last(let count): cursor.last = head - min(count, head)
+        // Where a replay begins only the owner knows.
+        case .replay, .sequence: break
+        }
+      }
+      let wasTold = cursor.isTold
+      cursor.isTold = true
+      use.cursor = cursor
+      if wasTold { return }
+    }
+    effects.append(.subscribed(id, use.ref, token: token, head: head, fault))
+  }
+
+  private func answer(
+    _ id: SessionID, _ channel: UInt32, _ number: UInt64, _ mls: MLSKind, _ outcome: LinkOutcome,
+    _ owner: NodeID, _ effects: inout [FarEffect]
+  ) {
+    guard let (far, use) = find(id, channel, owner),
+      let at = far.pending.firstIndex(where: { $0.publication.token == number })
+    else { return }
+    let pending = far.pending.remove(at: at)
+    far.pendingBytes -= pending.publication.frame.count
+    if far.isPaused, far.pendingBytes <= Limits.farPendingBytes / 2 {
+      far.isPaused = false
+      effects.append(.resume(id))
+    }
+    let result: PublishOutcome
+    switch outcome {
+    case .accepted(let sequence, let duplicate):
+      // The second of two that this node sent is not the publisher's doing.
+      let isOurs = pending.publication.producer == far.producer
+      result = .accepted(sequence: sequence, duplicate: duplicate && !isOurs)
+      if pending.token == Publication.counted {
+        effects.append(.written(id, count: 1))
+        return
+      }
+    case .refused(let fault, let winner): result = .refused(fault, winner: winner)
+    }
+    if pending.token != 0 || mls == .commit {
+      effects.append(.answer(id, use.ref, token: pending.token, mls: mls, result))
+    }
+  }
+
+  /// What a session asked of a node cannot be had: its stream ends, everywhere.
+  private func end(_ far: Far, _ fault: Fault, _ effects: inout [FarEffect]) {
+    effects.append(.end(far.id, fault))
+  }
+
+  // MARK: trouble
+
+  /// The link told that what was agreed with that node is void (`LinkEffect.forgotten`): everything is asked again.
+  public mutating func receiveForgotten(_ owner: NodeID, into effects: inout [FarEffect]) {
+    numbers[owner] = nil
+    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
+      guard let far = sessions[id], far.opened.remove(owner) != nil else { continue }
+      effects.append(.forgive(id, owner))
+      if far.pausedBy.remove(owner) != nil, far.pausedBy.isEmpty { effects.append(.resume(id)) }
+      ask(far, { $0.owner == owner && !$0.waits }, &effects)
+    }
+  }
+
+  /// The link gave the node up: who waits for it there waits no more.
+  public mutating func receiveUnreachable(_ owner: NodeID, into effects: inout [FarEffect]) {
+    numbers[owner] = nil
+    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
+      guard let far = sessions[id], far.uses.values.contains(where: { $0.owner == owner }) else {
+        continue
+      }
+      far.opened.remove(owner)
+      sessions[id] = nil
+      for other in far.opened.sorted() { effects.append(.mail(other, .closed(id))) }
+      effects.append(
+        .end(id, Fault(.unavailable, "the node that owns the channel is out of reach")))
+    }
+  }
+
+  /// A newer map: who owns the channel now. What the last owner was asked and has not done is asked of the new one.
+  public mutating func receiveOwner(
+    of ref: ChannelRef, _ owner: NodeID, into effects: inout [FarEffect]
+  ) {
+    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
+      guard let far = sessions[id], let use = far.uses[ref.id] else { continue }
+      guard use.owner != owner || use.waits else { continue }
+      if use.owner != owner, !use.waits, use.cursor != nil, far.opened.contains(use.owner) {
+        let number = introduce(ref, to: use.owner, &effects)
+        effects.append(.mail(use.owner, .unsubscribe(id, channel: number)))
+      }
+      use.owner = owner
+      use.waits = false
+      ask(far, { $0 === use }, &effects)
+    }
+  }
+
+  /// Cursors first: what the publishes bring about is then heard.
+  private mutating func ask(
+    _ far: Far, _ which: (Use) -> Bool, _ effects: inout [FarEffect]
+  ) {
+    for key in far.uses.keys.sorted() {
+      if let use = far.uses[key], which(use) { sendCursor(far, use, &effects) }
+    }
+    for pending in far.pending {
+      if let use = far.uses[pending.channel], which(use) {
+        send(pending.publication, far, use, &effects)
+      }
+    }
+  }
+}

@@ -1,0 +1,95 @@
+public import Base
+public import Engine
+
+/// The owner's side: sessions of other nodes, each under an id of this node's own, so that the engine knows no difference.
+public struct NearProxies: Sendable {
+  /// Who stands behind a proxy.
+  public struct Origin: Sendable, Equatable {
+    public var node: NodeID
+    public var session: SessionID
+    public var principal: Principal
+    public var kind: SessionKind
+  }
+  private struct Key: Hashable, Sendable {
+    var node: NodeID
+    var session: SessionID
+  }
+
+  /// No loop has that number.
+  public static let loop = 254
+  private var slots: [Origin?] = []
+  private var generations: [UInt32] = []
+  private var free: [Int] = []
+  private var ids: [Key: SessionID] = [:]
+  private var channels: [NodeID: [UInt32: ChannelRef]] = [:]
+  private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
+
+  public init() {}
+
+  public var count: Int { ids.count }
+
+  /// - Returns: the id for the engine.
+  @discardableResult
+  public mutating func open(
+    _ session: SessionID, of node: NodeID, _ principal: Principal, _ kind: SessionKind
+  ) -> SessionID {
+    let key = Key(node: node, session: session)
+    if let known = ids[key] { return known }
+    let index: Int
+    if let reused = free.popLast() {
+      index = reused
+    } else {
+      index = slots.count
+      slots.append(nil)
+      generations.append(0)
+    }
+    let id = SessionID(loop: Self.loop, generation: generations[index], index: index)
+    slots[index] = Origin(node: node, session: session, principal: principal, kind: kind)
+    ids[key] = id
+    return id
+  }
+
+  public func proxy(of session: SessionID, of node: NodeID) -> SessionID? {
+    ids[Key(node: node, session: session)]
+  }
+
+  public func origin(_ proxy: SessionID) -> Origin? {
+    let index = proxy.index
+    guard proxy.loop == Self.loop, index < slots.count, let found = slots[index],
+      ids[Key(node: found.node, session: found.session)] == proxy
+    else { return nil }
+    return found
+  }
+
+  /// - Returns: the proxy that ended.
+  @discardableResult
+  public mutating func close(_ session: SessionID, of node: NodeID) -> SessionID? {
+    guard let id = ids.removeValue(forKey: Key(node: node, session: session)) else { return nil }
+    slots[id.index] = nil
+    generations[id.index] = (generations[id.index] &+ 1) & 0xff_ffff
+    free.append(id.index)
+    return id
+  }
+
+  /// What was agreed with a node is void.
+  /// - Returns: its proxies, for the engine to close.
+  public mutating func removeAll(of node: NodeID) -> [SessionID] {
+    channels[node] = nil
+    numbers[node] = nil
+    let gone = ids.filter { $0.key.node == node }.sorted { $0.value.value < $1.value.value }
+    return gone.compactMap { close($0.key.session, of: node) }
+  }
+
+  // MARK: channels
+
+  public mutating func introduce(_ number: UInt32, _ ref: ChannelRef, by node: NodeID) {
+    channels[node, default: [:]][number] = ref
+    numbers[node, default: [:]][ref.id] = number
+  }
+
+  public func channel(_ number: UInt32, of node: NodeID) -> ChannelRef? { channels[node]?[number] }
+
+  public func number(of channel: ChannelID, for node: NodeID) -> UInt32? {
+    numbers[node]?[channel]
+  }
+}

@@ -1,0 +1,225 @@
+import Base
+import Engine
+import Link
+import TestKit
+import Testing
+
+@testable import LinkMail
+
+@Suite("Sessions that use another node's channels") struct FarSessionsTests {
+  private func open() -> FarWorld {
+    let world = FarWorld()
+    for _ in 0..<3 { for i in 0..<2 { world.carry(to: i) } }
+    return world
+  }
+
+  @Test("A publish crosses, gets its place, and comes back to the others") func plain() {
+    let world = open()
+    let (alice, bob) = (world.join(), world.join())
+    world.subscribe(alice, 0)
+    world.subscribe(bob, 0)
+    world.settle()
+    for _ in 0..<3 { world.publish(alice, 0) }
+    world.publish(bob, 0)
+    world.settle()
+    #expect(bob.got[world.refs[0].id]?.map(\.text) == ["a1-0", "a1-1", "a1-2"])
+    #expect(alice.got[world.refs[0].id]?.map(\.text) == ["a2-0"])
+    #expect(alice.accepted == ["a1-0": 1, "a1-1": 2, "a1-2": 3])
+    world.check()
+    #expect(world.faults.isEmpty)
+  }
+
+  @Test(
+    "Another process of the owner: cursors go on behind what came, publishes keep their one place")
+  func ownerRestarts() {
+    let world = open()
+    let (alice, bob) = (world.join(), world.join())
+    world.subscribe(alice, 0)
+    world.subscribe(bob, 0)
+    world.settle()
+    for _ in 0..<4 { world.publish(alice, 0) }
+    // Written there, and the answers are lost.
+    world.carry(to: 1)
+    world.restartOwner()
+    world.publish(bob, 0)
+    world.settle()
+    #expect(world.archive(world.refs[0]).count == 5)
+    #expect(alice.accepted.count == 4)
+    #expect(bob.got[world.refs[0].id]?.count == 4)
+    world.check()
+    #expect(world.faults.isEmpty)
+  }
+
+  @Test("An agent never hears itself, though what it sent is read from the archive for it")
+  func noEcho() {
+    let world = open()
+    let (alice, bob) = (world.join(), world.join())
+    world.subscribe(alice, 0)
+    world.settle()
+    world.publish(alice, 0)
+    world.publish(bob, 0)
+    world.carry(to: 1)
+    world.restartOwner()
+    world.settle()
+    #expect(alice.got[world.refs[0].id]?.map(\.text) == ["a2-0"])
+    world.check()
+    #expect(world.faults.isEmpty)
+  }
+
+  @Test(
+    "An owner out of reach for too long: who waits for it ends with unavailable, and may come again"
+  )
+  func unreachable() {
+    let world = open()
+    let alice = world.join()
+    world.subscribe(alice, 0)
+    world.settle()
+    world.isCut = true
+    world.cut()
+    world.publish(alice, 0)
+    world.advance(10_500)
+    #expect(alice.ended?.code == .unavailable)
+    #expect(world.far.count == 0)
+    let again = world.join()
+    world.settle()
+    world.subscribe(again, 0)
+    world.publish(again, 0)
+    world.settle()
+    #expect(again.accepted.count == 1)
+    world.check()
+    #expect(world.faults.isEmpty)
+  }
+
+  @Test("A late joiner gets what its start says, across another process of the owner")
+  func replays() {
+    let world = open()
+    let alice = world.join()
+    for _ in 0..<5 { world.publish(alice, 1) }
+    world.settle()
+    let bob = world.join()
+    world.subscribe(bob, 1, start: .last(3))
+    world.carry(to: 1)
+    world.restartOwner()
+    world.settle()
+    #expect(bob.got[world.refs[1].id]?.map(\.sequence) == [3, 4, 5])
+    #expect(world.faults.isEmpty)
+  }
+
+  @Test("A newer map: what the last owner has not done is asked of the new one, in order")
+  func moves() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (old, new) = (NodeID(5), NodeID(6))
+    let (id, ref) = (SessionID(1), EngineRig.channel("acme/ns/c"))
+    let who = EngineRig.principal("acme")
+    var made: [FarEffect] = []
+    far.subscribe(
+      id, who, .skytale, ref, start: .replay, follow: true, limit: 0, token: 9, to: old, into: &made
+    )
+    for n in 1...3 as ClosedRange<UInt64> {
+      far.publish(
+        id, who, .skytale, ref,
+        Publication(frame: EngineRig.frame("m\(n)"), hasSuffix: true, type: 1, token: n), to: old,
+        into: &made)
+    }
+    let number = made.compactMap { effect -> UInt32? in
+      if case .mail(_, .channel(let number, _, _)) = effect { number } else { nil }
+    }[0]
+    far.receive(
+      .subscribed(id, channel: number, token: 9, head: 0, nil), from: old, into: &made)
+    far.receive(
+      .answer(id, channel: number, token: 1, mls: .none, .accepted(sequence: 1, duplicate: false)),
+      from: old, into: &made)
+    made = []
+    far.receive(.notOwner(id, channel: number, token: 2, revision: 40), from: old, into: &made)
+    guard case .wantMap(after: 40, _)? = made.first else {
+      Issue.record("no newer map is asked for")
+      return
+    }
+    made = []
+    far.receiveOwner(of: ref, new, into: &made)
+    let lines = made.map { effect -> String in
+      guard case .mail(let node, let mail) = effect, node == new else { return "?" }
+      switch mail {
+      case .opened: return "opened"
+      case .channel: return "channel"
+      case .subscribe(_, _, .replay, _, _, _): return "subscribe"
+      case .publish(_, _, let p): return "publish \(EngineRig.text(p.frame)) \(p.producerSequence)"
+      default: return "?"
+      }
+    }
+    #expect(lines == ["opened", "channel", "subscribe", "publish m2 2", "publish m3 3"])
+    // The old owner's late word means nothing any more.
+    made = []
+    far.receive(
+      .answer(id, channel: number, token: 2, mls: .none, .accepted(sequence: 7, duplicate: false)),
+      from: old, into: &made)
+    #expect(made.isEmpty)
+  }
+
+  @Test("Too much without an answer pauses the session, and answers let it go on") func paused() {
+    let world = open()
+    let alice = world.join()
+    world.settle()
+    world.isCut = true
+    world.cut()
+    let big = Limits.farPendingBytes / 4
+    for n in 0..<5 as Range<UInt64> {
+      var made: [FarEffect] = []
+      let frame = Bytes(
+        [0] + bigEndianBytes(UInt32(big)) + [UInt8](repeating: 1, count: big))
+      world.far.publish(
+        alice.id, EngineRig.principal("acme"), .service, world.refs[0],
+        Publication(frame: frame, hasSuffix: true, type: 1, token: 900 + n), to: FarWorld.owner,
+        into: &made)
+      world.perform(made)
+    }
+    #expect(alice.isPaused)
+    world.settle()
+    #expect(!alice.isPaused)
+  }
+
+  @Test(
+    "Whatever fails when, channels have no gap and no message twice, and every subscriber gets every message once",
+    .timeLimit(.minutes(3)))
+  func anything() {
+    var (restarts, deliveries, unreachable) = (0, 0, 0)
+    for seed in 0..<120 as Range<UInt64> {
+      var state = seed &* 0x9e37_79b9_7f4a_7c15 &+ 1
+      func below(_ n: Int) -> Int {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int((state >> 33) % UInt64(n))
+      }
+      let world = FarWorld()
+      for _ in 0..<250 {
+        let living = world.agents.values.sorted { $0.id.value < $1.id.value }
+        switch below(100) {
+        case 0..<4: if living.count < 6 { _ = world.join() }
+        case 4..<12:
+          if let agent = living.isEmpty ? nil : living[below(living.count)] {
+            let channel = below(3)
+            if agent.since[world.refs[channel].id] == nil { world.subscribe(agent, channel) }
+          }
+        case 12..<45:
+          if let agent = living.isEmpty ? nil : living[below(living.count)] {
+            world.publish(agent, below(3))
+          }
+        case 45..<86: world.carry(to: below(2), most: 1 + below(6))
+        case 86..<90: world.cut()
+        case 90..<92:
+          restarts += 1
+          world.restartOwner()
+        case 92..<93: world.isCut.toggle()
+        case 93..<94: if let agent = living.first { world.leave(agent) }
+        default: world.advance(Int64(below(below(12) == 0 ? 11_000 : 200)))
+        }
+        unreachable += living.count { $0.ended?.code == .unavailable }
+      }
+      world.settle()
+      world.check()
+      #expect(world.faults.isEmpty, "seed \(seed): \(world.faults.prefix(4))")
+      deliveries += world.agents.values.reduce(0) { $0 + $1.got.values.reduce(0) { $0 + $1.count } }
+      if !world.faults.isEmpty { break }
+    }
+    #expect(restarts > 200 && deliveries > 2_000 && unreachable > 10)
+  }
+}
