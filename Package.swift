@@ -55,6 +55,7 @@ let package = Package(
     .executable(name: "loadgen", targets: ["loadgen"]),
     .executable(name: "slimbench", targets: ["slimbench"]),
     .executable(name: "limitgrpc", targets: ["limitgrpc"]),
+    .executable(name: "registryload", targets: ["registryload"]),
     .executable(name: "limitlog", targets: ["limitlog"]),
     .executable(name: "grpcpeer", targets: ["grpcpeer"]),
   ],
@@ -168,6 +169,7 @@ let package = Package(
     loader("loadgen", ["nghttp2"]),
     loader("slimbench", ["crypto"]),
     loader("limitgrpc", ["nghttp2"]),
+    loader("registryload", ["nghttp2"]),
     loader("limitlog", ["rocksdb"]),
     .target(name: "measure", path: "Tests/load/measure", cSettings: loadSettings),
     program(

@@ -118,8 +118,8 @@ public final class NodeHost: @unchecked Sendable {
       registryHost = try RegistryHost(node: self, index: shardCount)
     }
     registerMetrics()
-    try listen(serving)
     registryHost?.start()
+    try listen(serving)
     loops[0].post { [self] in everySecond() }
   }
 

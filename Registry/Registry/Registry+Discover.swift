@@ -62,36 +62,50 @@ extension Registry {
   /// everyone equally often, and the same history gives the same answers.
   mutating func find(_ wanted: Discovery, at now: Now) -> [UInt32] {
     counts.discovered += 1
-    guard let (index, list, isExact) = narrowest(wanted) else { return [] }
-    let whole = isTags(index) ? tagIndex.lists[list] : skillIndex.lists[list]
+    guard let selection = select(wanted, at: now) else { return [] }
+    // Nothing that was read is still held: the index is changed in place.
+    if selection.which == .tags {
+      tagIndex.setCursors(selection.list, local: selection.local, other: selection.other)
+    } else {
+      skillIndex.setCursors(selection.list, local: selection.local, other: selection.other)
+    }
+    return selection.found
+  }
+
+  private struct Selection {
     var found: [UInt32] = []
-    found.reserveCapacity(min(wanted.bound, 128))
+    var which: Which
+    var list: Int
+    var local: Int
+    var other: Int
     var scanned = 0
-    var (local, other) = (whole.localCursor, whole.otherCursor)
-    let fits: (UInt32) -> Bool = { [self] number in
+  }
+
+  private func select(_ wanted: Discovery, at now: Now) -> Selection? {
+    guard let (which, list, isExact) = narrowest(wanted) else { return nil }
+    let whole = which == .tags ? tagIndex.lists[list] : skillIndex.lists[list]
+    var selection = Selection(
+      which: which, list: list, local: whole.localCursor, other: whole.otherCursor)
+    let fits: (UInt32) -> Bool = { number in
       if entries[number].home == 0, isExpired(number, now) { return false }
       return isExact || matches(number, wanted)
     }
     for group in whole.groups where group.number == 0 {
-      Self.turn([group.members], &local, wanted.bound, &found, &scanned, fits)
+      Self.turn(
+        [group.members], &selection.local, wanted.bound, &selection.found, &selection.scanned, fits)
     }
-    if wanted.includesOthers, found.count < wanted.bound {
+    if wanted.includesOthers, selection.found.count < wanted.bound {
       var shown: [[UInt32]] = []
       for group in whole.groups where group.number > 0 && isShown(group.number) {
         shown.append(group.members)
       }
-      Self.turn(shown, &other, wanted.bound, &found, &scanned, fits)
+      Self.turn(
+        shown, &selection.other, wanted.bound, &selection.found, &selection.scanned, fits)
     }
-    if isTags(index) {
-      tagIndex.setCursors(list, local: local, other: other)
-    } else {
-      skillIndex.setCursors(list, local: local, other: other)
-    }
-    return found
+    return selection
   }
 
   private enum Which { case skills, tags }
-  private func isTags(_ which: Which) -> Bool { which == .tags }
 
   /// The shortest list that holds every match. `exact`: and nothing else. nil: nothing matches.
   private func narrowest(_ wanted: Discovery) -> (Which, Int, Bool)? {

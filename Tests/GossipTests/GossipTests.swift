@@ -252,6 +252,7 @@ struct GossipTests {
     let call = rig.relays[0].tick(at: here)[0]
     _ = rig.relays[0].receive(answer, to: call, at: here)
     #expect(rig.discover(0).count == 4)
+    #expect(rig.relays[0].registry.vector.map(\.sequence) == [0, 0])
     #expect(rig.relays[0].gossip.peers[0].counts.refused == 1)
     rig.relays[0].gossip.receiveFailure("over", to: call, at: here)
     rig.round()

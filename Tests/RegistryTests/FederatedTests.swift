@@ -194,6 +194,41 @@ struct FederatedTests {
     #expect(Set(c.discover()) == Set((10..<20).map { "p\($0)" }))
   }
 
+  @Test("A newcomer takes nothing from a relay that missed deletes which others have forgotten")
+  func staleSource() throws {
+    var a = RegistryRig("a") { $0.tombstoneCapacity = 0 }
+    var (c, d) = (RegistryRig("c"), RegistryRig("d"))
+    for i in 0..<4 { try a.register("p\(i)") }
+    c.pull(&a)
+    try a.unregister("p1")
+    a.pass(1)
+    #expect(a.registry.tombstoneCount == 0)
+    // It knows of the floor before it has any record.
+    let (vector, now) = (a.registry.nextVector(at: a.now), d.now)
+    _ = d.registry.receive(Delta(), from: vector, at: now)
+    let page = c.registry.delta(beyond: d.registry.vector)
+    #expect(page.records.count == 4)
+    let taken = d.registry.receive(page, from: c.registry.nextVector(at: c.now), at: d.now)
+    #expect(taken.accepted == 0 && taken.refused == 4)
+    #expect(d.discover() == [])
+    d.pull(&a)
+    #expect(d.discover().count == 3)
+  }
+
+  @Test("A vector moves only over what came without a gap")
+  func gaps() throws {
+    var (a, b) = (RegistryRig("a"), RegistryRig("b"))
+    for i in 0..<10 { try b.register("p\(i)") }
+    var delta = b.registry.delta(beyond: [])
+    let middle = delta.records[4].stamp.sequence
+    delta.records.removeFirst(5)
+    delta.coverage[0].from = middle
+    _ = a.registry.receive(delta, from: b.registry.nextVector(at: b.now), at: a.now)
+    #expect(a.registry.foreignCount == 5 && a.registry.vector[1].sequence == 0)
+    a.pull(&b)
+    #expect(a.registry.foreignCount == 10)
+  }
+
   @Test("More tombstones than are kept: the oldest go early, and that resurrects nothing either")
   func manyTombstones() throws {
     var a = RegistryRig("a") { $0.tombstoneCapacity = 10 }

@@ -16,6 +16,7 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
     var slim: [SlimBench.Cell]?
     var slimIdle: [SlimIdleBench.Cell]?
     var slimSoak: [SlimSoakBench.Cell]?
+    var registry: [RegistryBench.Cell]?
 
     /// What went wrong with a node, a line each.
     var troubles: [String] {
@@ -28,7 +29,8 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
       let waiting = (idle ?? []).compactMap { cell in
         cell.load.trouble.map { "\(cell.server): \($0)" }
       }
-      return relayed + kept + waiting + (slim ?? []).flatMap(\.troubles)
+      return (registry ?? []).compactMap(\.trouble) + relayed + kept + waiting
+        + (slim ?? []).flatMap(\.troubles)
         + (slimIdle ?? []).compactMap(\.trouble) + (slimSoak ?? []).compactMap(\.trouble)
     }
   }
@@ -79,6 +81,10 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
         let cells = try SlimSoakBench(options).run()
         report.slimSoak = cells
         tables.append(SlimSoakBench.table(cells))
+      case "registry":
+        let cells = try RegistryBench(options: options).run()
+        report.registry = cells
+        tables.append(RegistryBench.table(cells))
       default:
         let cells = try IdleBench(options: options).run()
         report.idle = cells
@@ -104,7 +110,7 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
   }
 
   private static func checkPrograms(_ options: Options) throws {
-    let tools = ["loadgen", "slimbench", "limitgrpc", "limitlog"].map {
+    let tools = ["loadgen", "slimbench", "limitgrpc", "limitlog", "registryload"].map {
       options.tools.appendingPathComponent($0)
     }
     for program in tools + [options.server]

@@ -107,6 +107,20 @@ final class Server {
       }, key: "grpc", options)
   }
 
+  /// A node whose agents stay for the whole run.
+  static func registry(_ options: Options) throws -> Server {
+    try Server(
+      options.server,
+      { directory in
+        [
+          "--data", directory.appendingPathComponent("data").path,
+          "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--registry", "127.0.0.1:0",
+          "--admin-socket", directory.appendingPathComponent("admin.sock").path,
+          "--auth", "open", "--set", "registry.ttl=6h",
+        ]
+      }, key: "registry", options)
+  }
+
   // MARK: ready
 
   /// Directories to remove when the benchmark is interrupted.

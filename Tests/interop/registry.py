@@ -6,6 +6,7 @@ AgentAnycast relay (its rules, in Python), hostile peers."""
 import concurrent.futures
 import hashlib
 import importlib.util
+import json
 import os
 import pathlib
 import socket
@@ -155,6 +156,17 @@ def one_relay(a, report: Report) -> None:
         report.check("health and reflection know both services", answers == [1, 1]
                      and {"agentanycast.v1.RegistryService", "agentanycast.v1.FederationService"}
                      <= set(services))
+        listed = json.loads(node.posthouse("registry", "ls", "--skill", "many", "--limit", "5", "-o",
+                                           "json").stdout)
+        shown = json.loads(node.posthouse("registry", "show", listed[0]["peer_id"], "-o",
+                                          "json").stdout)
+        found = json.loads(node.posthouse("registry", "discover", "many", "--limit", "3", "-o",
+                                          "json").stdout)
+        report.check("operators list, show and discover", len(listed) == 5 and len(found) == 3
+                     and shown["skills"][0]["skill_id"] == "many" and shown["state"] == "live",
+                     shown)
+        report.check("and are told what is not there",
+                     node.posthouse("registry", "show", "nobody", check=False).returncode == 3)
         report.check("metrics tell", "posthouse_registry_local_agents" in node.metrics())
 
 
@@ -290,11 +302,24 @@ def two_relays(a, report: Report) -> None:
         alive["l9"] = left
         left.register("l9", "stays")
         poll(5, lambda: right.peers("stays"))
+        status = json.loads(two.posthouse("gossip", "status", "-o", "json").stdout)
+        report.check("gossip status knows both relays", {o["relay_id"] for o in status["origins"]}
+                     == set(names) and status["peers"][0]["kind"] == "posthouse", status["peers"])
+        two.posthouse("gossip", "sync")
         one.kill9()
         gone = time.monotonic()
         hidden = poll(12, lambda: not right.peers("stays"))
         report.check("a killed relay's agents vanish after origin_timeout", hidden,
                      f"{time.monotonic() - gone:.1f} s")
+        failing = two.posthouse("gossip", "status", check=False)
+        report.check("gossip status says who is missing", failing.returncode == 1
+                     and "relay-a" in failing.stdout, failing.stdout)
+        peers = json.loads(two.posthouse("gossip", "peer", "ls", "-o", "json").stdout)
+        report.check("gossip peer ls says why", peers[0]["failing"] > 0 and peers[0]["last_failure"])
+        two.posthouse("registry", "purge", "--origin", "relay-a", "--yes")
+        left_over = json.loads(two.posthouse("registry", "ls", "--origin", "relay-a", "-o",
+                                             "json").stdout)
+        report.check("a purged relay's agents are forgotten", left_over == [])
         one.start()
         report.check("and return with it", poll(10, lambda: right.peers("stays") == {"l9"}))
         push = fed.PushRegistrationsRequest(relay_id="stranger")
