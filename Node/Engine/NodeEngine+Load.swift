@@ -4,7 +4,13 @@ public import Base
 extension NodeEngine {
   /// The channel, loading it if need be; nil when its name collides with the one that is loaded.
   mutating func touch(_ ref: ChannelRef) -> Channel? {
+    if let known = lastTouched, known.ref === ref {
+      known.used = true
+      known.tailUsed = true
+      return known
+    }
     if let known = channels[ref.id] {
+      lastTouched = known
       known.used = true
       known.tailUsed = true
       if known.ref === ref { return known }

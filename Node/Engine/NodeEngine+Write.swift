@@ -37,7 +37,9 @@ extension NodeEngine {
         if c.partsInFlight == 0 { write.parts.append(sealDelete(c, into: &set, at: now)) }
         continue
       }
-      for item in c.pending where item.publication.durability == .synced { synced = true }
+      for at in c.pending.indices where c.pending[at].publication.durability == .synced {
+        synced = true
+      }
       write.parts.append(seal(c, into: &set, charges: &write.usage, at: now))
     }
     dirty.removeFirst(taken)
@@ -82,7 +84,9 @@ extension NodeEngine {
       putProducers(items[from..<to], c, into: &set)
       from = to
     }
-    for item in items { count(item, c, &part, charges: &charges, after: charged, into: &set) }
+    for at in items.indices {
+      count(items[at], c, &part, charges: &charges, after: charged, into: &set)
+    }
     for charge in charges[charged...] {
       usage.add(charge.key, messages: charge.messages, bytes: charge.bytes)
     }
@@ -111,14 +115,15 @@ extension NodeEngine {
         first: first, count: UInt32(items.count), ownership: 1, slotIndex: index, wall: part.wall,
         previous: part.mark.hash))
     var bytes: UInt64 = 0
-    for item in items {
-      guard case .append(let sequence, let generation) = item.role else {
+    // By index, here and below: each item taken out would be counted in and out.
+    for at in items.indices {
+      guard case .append(let sequence, let generation) = items[at].role else {
         preconditionFailure("sealed a publish without a place")
       }
       assert(sequence >= first)
       scratch.writer.append(
-        item.publication, generation: generation, tenant: item.author.tenant)
-      bytes += UInt64(item.bytes - RecordHeader.framePrefix)
+        items[at].publication, generation: generation, tenant: items[at].author.tenant)
+      bytes += UInt64(items[at].bytes - RecordHeader.framePrefix)
     }
     let key = (c.ref.id.high.bigEndian, c.ref.id.low.bigEndian, first.bigEndian)
     unsafe withUnsafeBytes(of: key) { k in
@@ -149,9 +154,9 @@ extension NodeEngine {
       if runs[r.producer] == nil { order.append(r.producer) }
       runs[r.producer, default: []].append(r.run)
     }
-    for item in items where item.publication.producer != 0 {
-      guard case .append(let sequence, _) = item.role else { continue }
-      let p = item.publication
+    for at in items.indices where items[at].publication.producer != 0 {
+      guard case .append(let sequence, _) = items[at].role else { continue }
+      let p = items[at].publication
       if var r = running, r.producer == p.producer, r.run.lastSequence + 1 == sequence,
         r.run.lastProducerSequence + 1 == p.producerSequence
       {
@@ -223,7 +228,7 @@ extension NodeEngine {
       if !settings.faults.contains(.deliverBeforeAppend) { publish(part, at: now) }
       settle(part)
       messages += part.items.count
-      for item in part.items { bytes += item.bytes - RecordHeader.framePrefix }
+      for at in part.items.indices { bytes += part.items[at].bytes - RecordHeader.framePrefix }
       if part.trim != nil { finishTrim(part, at: now) }
       if part.channel.deleteToken != nil, part.channel.partsInFlight == 0 { mark(part.channel) }
     }
@@ -249,18 +254,19 @@ extension NodeEngine {
   private mutating func settle(_ part: Part) {
     let c = part.channel
     var counting: (session: Session, count: Int)?
-    for item in part.items {
-      guard case .append(let sequence, _) = item.role else { continue }
-      leave(item, c)
-      if item.publication.token == Publication.counted {
-        if let run = counting, run.session === item.session {
-          counting = (run.session, run.count + 1)
+    for at in part.items.indices {
+      guard case .append(let sequence, _) = part.items[at].role else { continue }
+      leave(part.items[at], c)
+      if part.items[at].publication.token == Publication.counted {
+        if counting?.session === part.items[at].session {
+          counting?.count += 1
         } else {
           tell(counting)
-          counting = (item.session, 1)
+          counting = (part.items[at].session, 1)
         }
         continue
       }
+      let item = part.items[at]
       if item.publication.producer != 0 {
         c.producers.settle(item.publication.producer, item.publication.producerSequence)
       }
@@ -288,16 +294,17 @@ extension NodeEngine {
     c.written = part.mark
     guard !part.items.isEmpty else { return }
     let before = c.tailBytes
-    for item in part.items {
-      guard case .append(let sequence, let generation) = item.role else { continue }
-      let p = item.publication
+    for at in part.items.indices {
+      guard case .append(let sequence, let generation) = part.items[at].role else { continue }
+      let p = part.items[at].publication
+      let publisher = part.items[at].session.id
       c.tail.append(
         TailEntry(
           delivery: Delivery(
             sequence: sequence, frame: p.frame, type: p.type, mls: p.mls, epoch: p.epoch,
             generation: generation, producer: p.producer, producerSequence: p.producerSequence,
-            wall: part.wall, hasSuffix: p.hasSuffix, publisher: item.session.id),
-          publisher: item.session.id))
+            wall: part.wall, hasSuffix: p.hasSuffix, publisher: publisher),
+          publisher: publisher))
       c.tailBytes &+= p.frame.count
     }
     counters.tailBytes += c.tailBytes - before

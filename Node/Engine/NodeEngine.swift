@@ -62,7 +62,11 @@ public struct NodeEngine {
   public var effects: [Effect] = []
   public internal(set) var counters = EngineCounters()
 
-  var channels: [ChannelID: Channel] = [:]
+  var channels: [ChannelID: Channel] = [:] {
+    didSet { lastTouched = nil }
+  }
+  /// The one of them that was last published to or subscribed: the next is often the same.
+  var lastTouched: Channel?
   /// The same in an order that does not change from run to run.
   var loaded: [Channel] = []
   var sweepHand = 0

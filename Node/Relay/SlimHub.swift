@@ -34,7 +34,11 @@ final class SlimHub {
   /// Archived channels that this loop's streams publish to.
   private var channels: [[SlimName: ChannelRef]] = [[:], [:]]
   /// Archived channels of this shard that are published to: this hub follows them and hands on what is written.
-  private var attached: [ChannelID: Attached] = [:]
+  private var attached: [ChannelID: Attached] = [:] {
+    didSet { lastAttached = nil }
+  }
+  /// The one of them found last: most messages are of the channel of the one before.
+  private var lastAttached: Attached?
   private var sweepAt = Instant.zero
   private var lastRoutes = RouteCache()
   /// Rises whenever a grant is made or taken back.
@@ -55,6 +59,8 @@ final class SlimHub {
     /// The header of the last message handed on.
     var last: SlimHeaderRecord?
     var course: SlimCourse?
+    /// Where its last message went.
+    var route: SlimRoute?
     init(_ channel: ChannelRef, _ name: SlimName, at now: Instant) {
       self.channel = channel
       self.name = name
@@ -249,7 +255,7 @@ final class SlimHub {
   /// Before a publish goes to the engine: what is written is handed on from now on.
   func attach(_ channel: ChannelRef) {
     let now = shard.loop.now
-    if let known = attached[channel.id] {
+    if let known = following(channel.id) {
       known.used = now.monotonic
       return
     }
@@ -260,10 +266,23 @@ final class SlimHub {
       follow: true, limit: 0, token: 0, at: now)
   }
 
+  @inline(__always) private func following(_ id: ChannelID) -> Attached? {
+    if let last = lastAttached, last.channel.id == id { return last }
+    let found = attached[id]
+    lastAttached = found
+    return found
+  }
+
+  private func route(_ known: Attached) -> SlimRoute? {
+    if let route = known.route, route.isCurrent { return route }
+    known.route = router.route(known.channel.family, known.name)
+    return known.route
+  }
+
   /// A message of an archived channel is written: to its subscribers, on every loop.
   func receive(_ delivery: Delivery, of channel: ChannelRef) {
-    guard let known = attached[channel.id] else { return }
-    guard let route = router.route(channel.family, known.name) else {
+    guard let known = following(channel.id) else { return }
+    guard let route = route(known) else {
       counts.unrouted &+= 1
       return
     }

@@ -33,6 +33,34 @@ extension SlimStream {
     return envelope.changesGroup(family) ? hub.knownChannel(family, destination) : nil
   }
 
+  /// A message to a group under the same header as the one before it, with nothing left to find out.
+  /// - Returns: false: it needs a closer look.
+  func archiveAgain(
+    _ bytes: UnsafeRawBufferPointer, _ known: Borrowed<SlimKnownHeader>, _ glance: SlimGlance
+  ) -> Bool {
+    guard bytes.count <= Limits.messageBytes, !membersOnly, archives else { return false }
+    return known.with { header in
+      guard header.isAllowed, let patch = header.patch, let channel = header.channel else {
+        return false
+      }
+      header.isRepeated = true
+      let (frame, mac) = unsafe SlimForward.again(bytes, headerAt: glance.headerAt, patch)
+      if mac > 0 { frame.makeHole(at: mac) }
+      archive(frame, channel, type: glance.messageType)
+      return true
+    }
+  }
+
+  /// Has a publish written, in its turn.
+  func archive(_ frame: Bytes, _ channel: ChannelRef, type: UInt32) {
+    let publication = Publication(
+      frame: frame, hasSuffix: false, type: UInt8(clamping: type), token: Publication.counted)
+    guard held.isEmpty else { return hold(.archived(channel, publication)) }
+    unwritten += 1
+    session.shard.publish(session, channel, publication)
+    session.shard.brake(session)
+  }
+
   func hold(_ outgoing: Outgoing) {
     held.append(outgoing)
     heldBytes += outgoing.bytes

@@ -22,7 +22,7 @@ final class SlimStream {
   private let id: SessionID
   var rights: SlimRights
   /// Messages to groups are taken from their subscribers only.
-  private let membersOnly: Bool
+  let membersOnly: Bool
   /// Of the link; nil before its negotiation, and in family A.
   var linkMac: LinkMac?
   var last: SlimKnownHeader? {
@@ -74,10 +74,13 @@ final class SlimStream {
 
   /// One message; bytes that are none of this family end the stream.
   func receive(_ bytes: UnsafeRawBufferPointer) {
-    if let known, let glance = unsafe glance(bytes, known),
-      unsafe relayAgain(bytes, known, headerAt: glance.headerAt, ofGroup: glance.isMulticast)
-    {
-      return
+    if let known, let glance = unsafe glance(bytes, known) {
+      if unsafe relayAgain(
+        bytes, known, headerAt: glance.headerAt, ofGroup: glance.isMulticast)
+      {
+        return
+      }
+      if glance.isToGroup, unsafe archiveAgain(bytes, known, glance) { return }
     }
     let envelope: SlimEnvelope
     do throws(WireError) {
@@ -162,17 +165,7 @@ final class SlimStream {
       return
     }
     if archives, let channel = channel(envelope, header, destination) {
-      let publication = Publication(
-        frame: frame, hasSuffix: false, type: UInt8(clamping: envelope.messageType),
-        token: Publication.counted)
-      if held.isEmpty {
-        unwritten += 1
-        session.shard.publish(session, channel, publication)
-        session.shard.brake(session)
-      } else {
-        hold(.archived(channel, publication))
-      }
-      return
+      return archive(frame, channel, type: envelope.messageType)
     }
     meter(bytes.count)
     guard let course = header.course else { return }

@@ -6,10 +6,17 @@ import Base
 public struct SlimGlance: Sendable, Equatable {
   /// Offset of the header's record.
   public let headerAt: Int
-  public let sessionType: UInt32
+  public private(set) var sessionType: UInt32 = 0
+  /// Names: `SlimNames`.
+  public private(set) var messageType: UInt32 = 0
+  public private(set) var messageID: UInt32 = 0
 
   /// Of a group's session.
   public var isMulticast: Bool { sessionType == 2 }
+  /// As `SlimEnvelope` means it.
+  public var isToGroup: Bool {
+    isMulticast && messageType == SlimNames.message && messageID <= 0x7fff_ffff
+  }
 
   /// - Parameter knownHeader: the header's record of an earlier message of the same family that was accepted.
   /// - Returns: nil when the message has another form, right or wrong.
@@ -28,8 +35,7 @@ public struct SlimGlance: Sendable, Equatable {
       unsafe sameBytes(bytes, at: at, knownHeader, at: 0, count: knownHeader.count)
     else { return nil }
     at &+= knownHeader.count
-    guard let type = unsafe Self.session(bytes, &at) else { return nil }
-    sessionType = type
+    guard unsafe readSession(bytes, &at) else { return nil }
     // The content's one member, an application's payload, goes to the end: so do both records.
     guard unsafe Self.opens(26, bytes, &at), unsafe Self.opens(10, bytes, &at),
       unsafe Self.isApplication(bytes, at)
@@ -47,25 +53,29 @@ public struct SlimGlance: Sendable, Equatable {
     return rest == UInt64(bytes.count &- at)
   }
 
-  /// The session header: its type.
+  /// The session header.
   @inline(__always)
-  private static func session(_ bytes: UnsafeRawBufferPointer, _ at: inout Int) -> UInt32? {
-    guard at < bytes.count, unsafe bytes[at] == 18 else { return nil }
+  private mutating func readSession(_ bytes: UnsafeRawBufferPointer, _ at: inout Int) -> Bool {
+    guard at < bytes.count, unsafe bytes[at] == 18 else { return false }
     at &+= 1
-    guard let length = unsafe varint(bytes, &at), length <= UInt64(bytes.count &- at) else {
-      return nil
+    guard let length = unsafe Self.varint(bytes, &at), length <= UInt64(bytes.count &- at) else {
+      return false
     }
     let end = at &+ Int(length)
-    var type: UInt32 = 0
     while at < end {
       let tag = unsafe bytes[at]
       // Fields 1 to 4, varints.
-      guard tag & 7 == 0, tag >= 8, tag <= 32 else { return nil }
+      guard tag & 7 == 0, tag >= 8, tag <= 32 else { return false }
       at &+= 1
-      guard let value = unsafe varint(bytes, &at), at <= end else { return nil }
-      if tag == 8 { type = UInt32(value) }
+      guard let value = unsafe Self.varint(bytes, &at), at <= end else { return false }
+      switch tag {
+      case 8: sessionType = UInt32(value)
+      case 16: messageType = UInt32(value)
+      case 32: messageID = UInt32(value)
+      default: break
+      }
     }
-    return type
+    return true
   }
 
   /// From `at` to the end: the payload's type, its bytes, or both in this order.

@@ -31,6 +31,7 @@ import Testing
       let seen = try #require(glance(bytes, known: try record(bytes, family)))
       #expect(seen.headerAt == whole.headerRecord.lowerBound)
       #expect(seen.sessionType == whole.sessionType)
+      #expect(seen.messageType == whole.messageType && seen.messageID == whole.messageID)
       #expect(seen.isMulticast == whole.isMulticast)
     }
   }
@@ -75,6 +76,8 @@ import Testing
       #expect(whole.kind == .publish && whole.headerIsKnown)
       #expect(whole.headerRecord.lowerBound == glance.headerAt)
       #expect(whole.sessionType == glance.sessionType)
+      #expect(whole.messageType == glance.messageType && whole.messageID == glance.messageID)
+      #expect(whole.isToGroup == glance.isToGroup)
     }
     #expect(seen > 300)
   }

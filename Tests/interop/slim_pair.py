@@ -181,6 +181,8 @@ def one_to_one(setup: Setup, mls: bool, apps: list[App]) -> Outcome:
     limit = 60 + setup.idle + setup.count * (setup.gap + 0.2)
     echoed = sender.wait("echoed", limit)
     sender.wait("done", 30)
+    # The echoes may be here before the receiver's own lines are read.
+    receiver.wait("done", 30)
     got = receiver.texts()
     outcome = Outcome(
         echoed["count"] == setup.count and got == [f"m{i}" for i in range(setup.count)],
