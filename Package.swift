@@ -92,7 +92,7 @@ let package = Package(
 
     // Transport: bytes in, calls out.
     adapter("Loop", "Transport/Loop", ["Base", "Report", "CSys"]),
-    adapter("Tls", "Transport/Tls", ["Base", "Loop", "COpenSSL"]),
+    adapter("Tls", "Transport/Tls", ["Base", "Crypto", "Report", "Loop", "COpenSSL"]),
     adapter("Http", "Transport/Http", ["Base", "Report", "Loop", "Tls", "CNghttp2", "CSys"]),
     room("Grpc", "Transport/Grpc", ["Base", "Codec", "Messages", "Report", "Loop", "Http"]),
 
@@ -124,7 +124,8 @@ let package = Package(
     room(
       "Control", "Admin/Control",
       [
-        "Base", "Report", "Settings", "Codec", "Messages", "Loop", "Tls", "Grpc", "Store", "Relay",
+        "Base", "Crypto", "Report", "Settings", "Codec", "Messages", "Loop", "Tls", "Grpc",
+        "Store", "Relay",
       ]),
     program("posthouse", "Admin/posthouse", ["Base", "Settings", "Control"]),
 
@@ -141,7 +142,7 @@ let package = Package(
       excluding: ["differential.py"]),
     suite(
       "TransportTests",
-      ["Base", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
+      ["Base", "Crypto", "Report", "Codec", "Messages", "Loop", "Tls", "Http", "Grpc", "CSys"]),
     suite("LinkMailTests", ["Base", "Codec", "Engine", "Link", "LinkMail", "TestKit"]),
     suite("LinkTests", ["Base", "Link"]),
     suite("RingTests", ["Base", "Digest", "Ring"], excluding: ["transcripts"]),
@@ -161,7 +162,9 @@ let package = Package(
       ]),
     suite("RegistryTests", ["Base", "Registry"]),
     suite("GossipTests", ["Base", "Codec", "Messages", "Registry", "Gossip"]),
-    suite("AdminTests", ["Base", "Report", "Settings", "Codec", "Messages", "Control", "TestKit"]),
+    suite(
+      "AdminTests",
+      ["Base", "Crypto", "Report", "Settings", "Codec", "Messages", "Control", "TestKit"]),
     suite("HouseTests", ["Base"]),
     program(
       "simulate", "Tests/simulate", ["Base", "Digest", "Codec", "Engine", "Token", "TestKit"]),

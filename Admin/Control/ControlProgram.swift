@@ -84,6 +84,7 @@ public enum ControlProgram {
     ChannelList.self, ChannelShow.self, ChannelTail.self, ChannelVerify.self, ChannelGrant.self,
     ChannelRevoke.self, ChannelDelete.self,
     BackupCreate.self, BackupRestore.self, NodeDrain.self,
+    TlsInit.self, TlsIssue.self, TlsShow.self,
     AdminToken.self, ErrorsList.self, ErrorsLookup.self, ConfigShow.self, VersionShow.self,
     CompletionShow.self,
   ]

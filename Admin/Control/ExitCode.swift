@@ -23,7 +23,7 @@ public enum ExitCode: Int32, Sendable {
       case .unreachable, .unavailable, .draining: .unreachable
       case .conflict, .epochTaken, .producerStale, .nameCollision: .conflict
       case .deadlineExceeded: .timedOut
-      case .stalled, .damaged, .unimplemented, .internal: .failed
+      case .stalled, .damaged, .unimplemented, .internal, .badCertificate: .failed
       }
   }
 }

@@ -32,6 +32,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
   case unreachable = "unreachable"
   case notConfirmed = "not_confirmed"
   case registryFull = "registry_full"
+  case badCertificate = "bad_certificate"
 
   public var grpc: GrpcStatus {
     switch self {
@@ -64,6 +65,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .unreachable: .unavailable
     case .notConfirmed: .failedPrecondition
     case .registryFull: .resourceExhausted
+    case .badCertificate: .failedPrecondition
     }
   }
   public var http: Int {
@@ -97,6 +99,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .unreachable: 503
     case .notConfirmed: 409
     case .registryFull: 507
+    case .badCertificate: 409
     }
   }
   public var isRetriable: Bool {
@@ -130,6 +133,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .unreachable: true
     case .notConfirmed: false
     case .registryFull: true
+    case .badCertificate: false
     }
   }
   public var what: String {
@@ -163,6 +167,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .unreachable: "No node answers at that address or in that data directory."
     case .notConfirmed: "A command that destroys something was not confirmed."
     case .registryFull: "registry is at maximum capacity"
+    case .badCertificate: "A certificate or a key cannot be read, made or used."
     }
   }
   public var advice: String {
@@ -196,6 +201,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .unreachable: "Start posthoused, or name the node with --admin-socket, --data or --address."
     case .notConfirmed: "Repeat it with --yes."
     case .registryFull: "Register with another relay, or raise registry.capacity."
+    case .badCertificate: "Look at it with `posthouse tls show FILE`; make a node's anew with `posthouse tls issue`."
     }
   }
 }

@@ -332,4 +332,19 @@ public enum Limits {
   public static let forgottenSeconds: Int64 = 86_400
   /// Bytes of publishes of one session that another node has not answered; more: the session is read no further.
   public static let farPendingBytes = 4 << 20
+
+  // MARK: certificates of a cluster
+  /// Bytes of a file of certificates or of a key; longer ones are refused.
+  public static let certificateFileBytes = 1 << 20
+  /// Days that certificates are made for: a cluster's authority, a node's, and at most.
+  public static let authorityDays = 3_650
+  public static let certificateDays = 365
+  public static let certificateMaximumDays = 36_500
+  /// Seconds that a certificate holds before it is made, for nodes whose clocks are behind.
+  public static let certificateBackdateSeconds: Int64 = 3_600
+  /// Days before its end that a certificate is called old; a third of its life when that is shorter.
+  public static let certificateWarningDays: Int64 = 30
+  /// Names and addresses in one certificate, and bytes of one; more are refused.
+  public static let certificateHosts = 64
+  public static let certificateHostBytes = 253
 }

@@ -1,4 +1,5 @@
 public import Base
+internal import COpenSSL
 internal import Glibc
 
 /// Small files for the owner's eyes: mode 0600, replaced as a whole, on disk before the call returns.
@@ -30,6 +31,13 @@ public enum PrivateFile {
     close(fd)
     guard rename(beside, path) == 0 else { throw failure("replace", path) }
     try syncDirectory(of: path)
+  }
+
+  /// The same for what must not stay in memory: the copy that is written is wiped.
+  public static func write(_ path: String, _ secret: Secret) throws(Fault) {
+    var bytes = secret.withUnsafeBytes { [UInt8]($0) }
+    defer { OPENSSL_cleanse(&bytes, bytes.count) }
+    try write(path, bytes)
   }
 
   /// nil when there is no such file. Refuses a file that others can read, and one over `limit` bytes.

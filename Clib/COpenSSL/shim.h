@@ -8,6 +8,7 @@
 #include <openssl/sha.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <sys/prctl.h>
 // prctl is variadic, which Swift cannot call. Here because only the room with the keys needs it.
 static inline int posthouse_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
@@ -38,3 +39,45 @@ static inline long posthouse_ssl_modes(SSL_CTX *c) {
 }
 static inline long posthouse_ssl_server_name(SSL *s, const char *name) { return SSL_set_tlsext_host_name(s, name); }
 // Writes with plain write(2) in the socket BIO would raise SIGPIPE; the process ignores it.
+// TLS 1.3 and nothing else, and no ticket: between nodes every connection shows its certificate.
+static inline void posthouse_ssl_links_only(SSL_CTX *c) {
+  SSL_CTX_set_min_proto_version(c, TLS1_3_VERSION);
+  SSL_CTX_set_max_proto_version(c, TLS1_3_VERSION);
+  SSL_CTX_set_options(c, SSL_OP_NO_TICKET);
+  SSL_CTX_set_num_tickets(c, 0);
+  SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
+}
+// Lists of names are typed by macros.
+static inline GENERAL_NAMES *posthouse_names_new(void) { return sk_GENERAL_NAME_new_null(); }
+static inline void posthouse_names_free(GENERAL_NAMES *names) {
+  sk_GENERAL_NAME_pop_free(names, GENERAL_NAME_free);
+}
+static inline int posthouse_names_count(const GENERAL_NAMES *names) { return sk_GENERAL_NAME_num(names); }
+// The type (GEN_...) of one, and its bytes, borrowed; -1 for a type without bytes.
+static inline int posthouse_name_at(const GENERAL_NAMES *names, int at, const unsigned char **bytes, int *count) {
+  const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, at);
+  if (name->type != GEN_URI && name->type != GEN_DNS && name->type != GEN_IPADD) return -1;
+  const ASN1_STRING *text = name->type == GEN_IPADD ? name->d.iPAddress : name->d.ia5;
+  *bytes = ASN1_STRING_get0_data(text);
+  *count = ASN1_STRING_length(text);
+  return name->type;
+}
+// Takes a copy of the bytes; 0 when memory is out.
+static inline int posthouse_names_add(GENERAL_NAMES *names, int type, const void *bytes, int count) {
+  ASN1_STRING *text = type == GEN_IPADD ? ASN1_OCTET_STRING_new() : ASN1_IA5STRING_new();
+  GENERAL_NAME *name = GENERAL_NAME_new();
+  if (text == NULL || name == NULL || !ASN1_STRING_set(text, bytes, count)) {
+    ASN1_STRING_free(text);
+    GENERAL_NAME_free(name);
+    return 0;
+  }
+  GENERAL_NAME_set0_value(name, type, text);
+  if (sk_GENERAL_NAME_push(names, name) > 0) return 1;
+  GENERAL_NAME_free(name);
+  return 0;
+}
+// The macro that sets no configuration database.
+static inline void posthouse_x509_context(X509V3_CTX *c, X509 *issuer, X509 *subject) {
+  X509V3_set_ctx(c, issuer, subject, NULL, NULL, 0);
+  X509V3_set_ctx_nodb(c);
+}

@@ -53,6 +53,8 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
   public var loop: EventLoop { unsafe session.loop }
   public var peer: PeerAddress { unsafe session.peer }
   public var connection: Connection { unsafe session.connection }
+  /// The node that calls, proved by its certificate; nil without mutual TLS of a cluster.
+  public var peerNode: NodeIdentity? { connection.peerNode }
   /// The first value of a request field; `name` in lower case. `-bin` values are base64 as on the wire.
   public func metadata(_ name: String) -> String? { fields[name] }
   public var metadata: HeaderFields { fields }

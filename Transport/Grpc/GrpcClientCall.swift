@@ -29,6 +29,12 @@ public final class GrpcClientCall: GrpcStream, @unchecked Sendable {
   /// Trailers, or the headers of a trailers-only answer.
   public private(set) var trailers = HeaderFields()
   public var isOver: Bool { handler == nil }
+  /// The node that serves the call, proved by its certificate; nil without mutual TLS of a cluster, before the
+  /// connection stands, and once the call is over.
+  public var peerNode: NodeIdentity? {
+    guard isOpen, id != 0 else { return nil }
+    return unsafe session.connection.peerNode
+  }
 
   init(loop: EventLoop, handler: any GrpcClientHandler, limits: GrpcLimits) {
     self.loop = loop

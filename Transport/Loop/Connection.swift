@@ -15,6 +15,8 @@ public final class Connection: EventSource, @unchecked Sendable {
   private var isWritable: Bool
   private var readPaused = false
   private var readPending = false
+  /// The handshake failed: what still comes is no TLS that could be read.
+  private var wireIsBroken = false
   /// An event told of the peer's end, or of an error: reading goes on until it is met.
   private var endIsNear = false
   /// Set by a driver whose bytes held request headers: the read buffer is wiped after this read, so that
@@ -49,7 +51,7 @@ public final class Connection: EventSource, @unchecked Sendable {
     lastWrite = loop.now.monotonic
     super.init(loop: loop)
     driver.connection = self
-    wire?.attach(descriptor: descriptor)
+    wire?.attach(descriptor: descriptor, peer: peer)
   }
 
   /// The socket's descriptor; negative once closed.
@@ -60,6 +62,9 @@ public final class Connection: EventSource, @unchecked Sendable {
   public var isSecure: Bool { wire != nil }
   /// The common name of the peer's verified certificate. nil: it has shown none.
   public var peerName: String? { wire?.peerName }
+  /// The node at the other end of a link, proved by its certificate; nil on other connections and before the
+  /// handshake is done.
+  public var peerNode: NodeIdentity? { wire?.peerNode }
   /// Output is waiting for the peer to read.
   public var isBlocked: Bool { !isWritable && !output.isEmpty }
 
@@ -131,8 +136,16 @@ public final class Connection: EventSource, @unchecked Sendable {
       if state == .open { readSome() }
     case .failed(let why):
       TransportCounts.shared.tlsFailures.increment()
-      finish("TLS: \(why)")
+      endRefused("TLS: \(why)")
     }
+  }
+
+  /// The handshake failed, and an alert tells the peer why. Closing at once would reset the connection if the
+  /// peer has written more already, and lose the alert.
+  private func endRefused(_ reason: String) {
+    wireIsBroken = true
+    sys_shutdown_write(descriptor)
+    linger(reason)
   }
 
   private func armTimer() {
@@ -152,7 +165,7 @@ public final class Connection: EventSource, @unchecked Sendable {
     let room = loop.readBuffer
     var budget = 4
     while budget > 0 {
-      let n = wire?.read(into: room) ?? readPlain(room)
+      let n = wireIsBroken ? readPlain(room) : wire?.read(into: room) ?? readPlain(room)
       if n > 0 {
         lastRead = loop.now.monotonic
         if state == .open { driver.receiveBytes(UnsafeRawBufferPointer(rebasing: room[..<n])) }
@@ -205,7 +218,7 @@ public final class Connection: EventSource, @unchecked Sendable {
     if n == 0, state == .open {
       driver.receiveEnd()
     } else {
-      finish(n == 0 ? "closed by the peer" : "connection lost")
+      finish(n == 0 ? "closed by the peer" : lossReason)
     }
   }
 
@@ -256,8 +269,13 @@ public final class Connection: EventSource, @unchecked Sendable {
     } else if n == Wire.later {
       isWritable = false
     } else {
-      finish("connection lost")
+      finish(lossReason)
     }
+  }
+
+  private var lossReason: String {
+    guard let why = wire?.breakage else { return "connection lost" }
+    return "TLS: \(why)"
   }
 
   private func writePlain(_ bytes: UnsafeRawBufferPointer) -> Int {
@@ -279,9 +297,14 @@ public final class Connection: EventSource, @unchecked Sendable {
   private func endGently() {
     wire?.shutdown()
     sys_shutdown_write(descriptor)
+    linger("finished")
+  }
+
+  /// Nothing more is said; what the peer still sends is read away until it ends, for two seconds at most.
+  private func linger(_ reason: String) {
     state = .lingering
     readPaused = false
-    driver.receiveClosed("finished")
+    driver.receiveClosed(reason)
     loop.cancel(timer)
     timer = loop.schedule(after: .seconds(2)) { [unowned self] in finish("finished") }
     loop.addReader(self)

@@ -1,3 +1,5 @@
+public import Base
+
 /// What lies between a socket and its bytes: TLS. A connection without one speaks in the clear.
 open class Wire {
   public enum Step: Sendable {
@@ -10,7 +12,12 @@ open class Wire {
   open var applicationProtocol: String? { nil }
   /// The common name of the certificate that the peer has shown and that was verified. nil: none.
   open var peerName: String? { nil }
-  open func attach(descriptor: Int32) {}
+  /// The node at the other end, proved by its certificate; nil before the handshake is done, and for who
+  /// shows none.
+  open var peerNode: NodeIdentity? { nil }
+  /// Why a read or write found it broken, when the peer said: clear text for a log.
+  open var breakage: String? { nil }
+  open func attach(descriptor: Int32, peer: PeerAddress) {}
   /// Goes on with the handshake as far as the socket allows.
   open func handshake() -> Step { .failed("TLS could not start") }
   /// Bytes read, 0 at the end of the stream, `Wire.later`, or `Wire.broken`.

@@ -153,7 +153,7 @@ final class ProtocolList: @unchecked Sendable {
   deinit { base.deallocate() }
 }
 
-private let selectProtocol: SSL_CTX_alpn_select_cb_func = {
+let selectProtocol: SSL_CTX_alpn_select_cb_func = {
   _, out, outLength, offered, n, argument in
   let ours = Unmanaged<ProtocolList>.fromOpaque(argument!).takeUnretainedValue()
   var chosen: UnsafeMutablePointer<UInt8>?
@@ -172,6 +172,6 @@ func opensslReason() -> String {
   return String(cString: text)
 }
 
-private func failure(_ what: String) -> TlsError {
+func failure(_ what: String) -> TlsError {
   TlsError(description: "\(what): \(opensslReason())")
 }

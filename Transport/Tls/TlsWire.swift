@@ -3,13 +3,14 @@ internal import Loop
 
 /// TLS over one socket. OpenSSL reads and writes the descriptor itself; its buffers are released when
 /// idle.
-final class TlsWire: Wire {
-  private let ssl: OpaquePointer
+class TlsWire: Wire {
+  final let ssl: OpaquePointer
   /// Keeps the context and what its callbacks point at alive.
-  private let context: ContextHandle
-  private let protocols: ProtocolList?
-  private var isDone = false
-  private var failed = false
+  final private let context: ContextHandle
+  final private let protocols: ProtocolList?
+  final private(set) var isDone = false
+  final private var failed = false
+  final private var brokenBy: String?
 
   init?(
     _ context: ContextHandle, keeping protocols: ProtocolList?, isServer: Bool, serverName: String?
@@ -38,7 +39,9 @@ final class TlsWire: Wire {
 
   deinit { SSL_free(ssl) }
 
-  override func attach(descriptor: Int32) { SSL_set_fd(ssl, descriptor) }
+  override func attach(descriptor: Int32, peer: PeerAddress) { SSL_set_fd(ssl, descriptor) }
+
+  override var breakage: String? { brokenBy }
 
   override var applicationProtocol: String? {
     var name: UnsafePointer<UInt8>?
@@ -72,11 +75,21 @@ final class TlsWire: Wire {
     case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return .wantsMore
     case SSL_ERROR_SSL:
       failed = true
-      return .failed(opensslReason())
+      let code = ERR_get_error()
+      ERR_clear_error()
+      return .failed(explain(code, inHandshake: true))
     default:
       failed = true
-      return .failed("the peer closed the connection during the handshake")
+      ERR_clear_error()
+      return .failed(explain(nil, inHandshake: true))
     }
+  }
+
+  /// One line about OpenSSL's first error; nil: the peer just went. Once, when the connection is over.
+  func explain(_ code: UInt?, inHandshake: Bool) -> String {
+    guard let code else { return "the peer closed the connection during the handshake" }
+    guard code != 0, let text = ERR_reason_error_string(code) else { return "unknown reason" }
+    return String(cString: text)
   }
 
   override func read(into room: UnsafeMutableRawBufferPointer) -> Int {
@@ -95,6 +108,11 @@ final class TlsWire: Wire {
     switch SSL_get_error(ssl, n) {
     case SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRITE: return Wire.later
     case SSL_ERROR_ZERO_RETURN: return 0
+    case SSL_ERROR_SSL:
+      if !failed { brokenBy = explain(ERR_get_error(), inHandshake: false) }
+      failed = true
+      ERR_clear_error()
+      return Wire.broken
     default:
       failed = true
       ERR_clear_error()
