@@ -136,6 +136,9 @@ public enum Limits {
   public static let ownRunsPerSubscription = 4_096
   /// Free bytes on the data volume below which new messages are refused (default; `disk.min_free`).
   public static let diskMinFreeBytes = 256 << 20
+  /// Free bytes on the data volume without which a store is not opened: RocksDB as Debian builds it ends the process
+  /// when it cannot write a new file's first bytes.
+  public static let storeOpenBytes = 256 << 10
 
   // MARK: store
   /// Bytes and write sets of one RocksDB batch; what is over waits for the next, microseconds later.

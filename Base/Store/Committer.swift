@@ -186,7 +186,9 @@ final class Committer: @unchecked Sendable {
     guard options.minFreeBytes > 0, let free = Volume(path)?.free else { return nil }
     guard free < options.minFreeBytes + bytes else { return nil }
     return Fault(
-      .diskFull, "\(path): \(free) bytes free, less than disk.min_free (\(options.minFreeBytes))")
+      .diskFull,
+      "\(path): \(free) bytes free, less than disk.min_free (\(options.minFreeBytes)) and \(bytes) to write"
+    )
   }
 
   private func write(_ batch: Batch, synced: Bool, _ bytes: Int) -> CommitResult {

@@ -144,6 +144,11 @@ struct Opening {
     } else {
       try refuseLostDatabase(head, synced)
     }
+    if let free = Volume(directory.path)?.free, free < Limits.storeOpenBytes {
+      throw Fault(
+        .diskFull,
+        "\(directory.path): \(free) bytes free, and opening needs \(Limits.storeOpenBytes)")
+    }
     do throws(RocksError) {
       let database = try Database.open(
         directory.database, options, directWrites: directory.takesDirectWrites())

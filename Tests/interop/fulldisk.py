@@ -24,18 +24,36 @@ def publish(node: Node, token: str, first: int, count: int, size: int = 4096):
     return publisher.acked, [code for _, code in publisher.refused], publisher.error
 
 
+def starts_full(a, report: Report, mount: str, text: str) -> None:
+    """A node on a volume with no room ends with a sentence, not with a signal."""
+    node = Node(a.bin, data=os.path.join(mount, "data"), keep=a.keep)
+    try:
+        node.begin()
+        status = node.process.wait(20)
+        report.check(f"{text}: a node that cannot start says why", status > 0 and "bytes free" in node.log(),
+                     f"status {status}: {node.log()[-200:]}")
+    finally:
+        node.close()
+
+
+def small(size: str, body) -> None:
+    mount = tempfile.mkdtemp(prefix="posthouse-small-")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mount], check=True)
+    try:
+        body(mount)
+    finally:
+        subprocess.run(["umount", mount], check=False)
+        os.rmdir(mount)
+
+
 def main() -> int:
     a = arguments(__doc__)
     report = Report("full disk")
     if os.geteuid() != 0:
         return report.skip("NOT RUN: needs root to mount a small file system")
-    mount = tempfile.mkdtemp(prefix="posthouse-small-")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", mount], check=True)
-    try:
-        run(a, report, mount)
-    finally:
-        subprocess.run(["umount", mount], check=False)
-        os.rmdir(mount)
+    for size in ("64k", "128k", "224k"):
+        small(size, lambda mount: starts_full(a, report, mount, f"a volume of {size}"))
+    small(f"{SIZE_MIB}m", lambda mount: run(a, report, mount))
     return report.finish()
 
 
