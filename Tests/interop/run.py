@@ -45,6 +45,7 @@ TESTS = [
     ("slim-absent", ["slim_absent.py"], (120, 120), "a SLIM member away for 5 s gets what it missed"),
     ("slim-slow", ["slim_slow.py"], (600, 600), "a stalled SLIM subscriber slows nobody"),
     ("slim-attack", ["slim_attack.py"], (120, 400), "hostile SLIM streams: nothing lost, doubled or leaked"),
+    ("slim-windows", ["slim_windows.py"], (180, 600), "hostile SLIM streams that share a connection; windows, grants"),
     ("slim-drain", ["slim_drain.py", "--only", "drain"], (180, 400), "SLIM apps outlive a drain every 4 s"),
     ("slim-kill", ["slim_drain.py", "--only", "kill"], (180, 400), "SLIM apps outlive kill -9 when a node is in line"),
     ("registry", ["registry.py"], (180, 600), "agentanycast 0.7.3's stubs: registry, federation, faults"),
