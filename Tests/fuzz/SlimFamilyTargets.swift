@@ -138,6 +138,7 @@ private func slimCheck<T: FuzzTarget>(
   _ target: T, _ input: UnsafeRawBufferPointer, _ family: Family
 ) throws(Finding) -> (envelope: SlimEnvelope, next: [UInt8]?)? {
   let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+  try slimCheckGlance(target, input, family)
   guard let e = try? SlimEnvelope(input, family: family, knownHeader: nothing) else { return nil }
   let record = UnsafeRawBufferPointer(rebasing: input[e.headerRecord])
   let inMessage = [
@@ -175,6 +176,43 @@ private func slimCheck<T: FuzzTarget>(
     try slimCheckNext(target, input, e, next, made.macOffset - 5, rest, family)
   }
   return (e, Array(frame[5...]))
+}
+
+/// Header records that were accepted before.
+private let slimKnownHeaders: [Family: [[UInt8]]] = {
+  func records(_ messages: [[UInt8]], _ family: Family) -> [[UInt8]] {
+    let found = messages.compactMap { message -> [UInt8]? in
+      message.withUnsafeBytes { all in
+        let nothing = UnsafeRawBufferPointer(start: nil, count: 0)
+        guard let e = try? SlimEnvelope(all, family: family, knownHeader: nothing),
+          e.kind == .publish, !e.headerRecord.isEmpty
+        else { return nil }
+        return Array(all[e.headerRecord])
+      }
+    }
+    return Array(Set(found).sorted { $0.lexicographicallyPrecedes($1) }.prefix(4))
+  }
+  return [.slimA: records(SlimSeeds.all, .slimA), .slimB: records(SlimBSeeds.all, .slimB)]
+}()
+
+/// What is seen at a glance, the whole reading finds too.
+private func slimCheckGlance<T: FuzzTarget>(
+  _ target: T, _ input: UnsafeRawBufferPointer, _ family: Family
+) throws(Finding) {
+  for known in slimKnownHeaders[family] ?? [] {
+    let (seen, whole) = known.withUnsafeBytes { record in
+      (
+        SlimGlance(input, knownHeader: record),
+        try? SlimEnvelope(input, family: family, knownHeader: record)
+      )
+    }
+    guard let seen else { continue }
+    guard let whole else { throw Finding("seen at a glance and refused when read") }
+    try target.check(
+      whole.kind == .publish && whole.headerIsKnown
+        && whole.headerRecord.lowerBound == seen.headerAt && whole.sessionType == seen.sessionType,
+      "a glance sees something else")
+  }
 }
 
 /// The same message once more with its own header as the known one.
