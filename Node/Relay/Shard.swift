@@ -230,7 +230,6 @@ final class Shard: @unchecked Sendable {
 
   /// The loop's last step before it flushes its connections: seals what gathered, sends the mail.
   func endTurn() {
-    sessions.endTurn()
     slim.endTurn()
     engine.endTurn(at: loop.now)
     runEffects()
@@ -244,6 +243,8 @@ final class Shard: @unchecked Sendable {
       outbox[to] = []
       hand(mail, to: to)
     }
+    // Last: what went before may still hold one of them unretained.
+    sessions.endTurn()
   }
 
   /// Mail for another loop, and the messages gathered for it.
