@@ -23,6 +23,8 @@ SKIPPED = 77
 # name, script and options, time limit in seconds (ci, proof), what it shows.
 TESTS = [
     ("health", ["health.py"], (60, 60), "gRPC health and reflection, /livez, /readyz, /metrics"),
+    # It binds the ports of the documents; one of them lies where the kernel takes ports for connections.
+    ("readme", ["readme_commands.py"], (300, 300), "every command of the README"),
     ("skytale", ["skytale.py"], (300, 300), "skytale-sdk 0.3.0 in both modes, three times, over kill -9"),
     ("token-api", ["token_api.py"], (300, 1200), "schemathesis over /openapi.yaml, pyjwt, forged tokens"),
     ("authz", ["authz_matrix.py"], (180, 300), "every endpoint and message type by whom it may be used"),
@@ -38,7 +40,6 @@ TESTS = [
     ("fulldisk", ["fulldisk.py"], (120, 120), "full disk: refuse, read on, recover"),
     ("drain", ["drain.py"], (60, 60), "SIGTERM drains and exits 0"),
     ("takeover", ["takeover.py"], (120, 180), "node after node on the same sockets: nothing refused or lost"),
-    ("readme", ["readme_commands.py"], (300, 300), "every command of the README"),
     ("slim", ["slim.py"], (240, 400), "slim-bindings 1.4.1 and 3.3.8, all scenarios, beside a Skytale pair"),
     ("slim-auth", ["slim_auth.py"], (180, 300), "SLIM with JWT and TLS; a second tenant gets nothing"),
     ("slim-tail", ["slim_tail.py"], (120, 120), "channel tail, ls and show of SLIM groups of both families"),
