@@ -72,6 +72,12 @@ int sys_write_all(int fd, const void *bytes, size_t count) {
   return 0;
 }
 
+void sys_keep_memory(void) {
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+  mallopt(M_TOP_PAD, 1 << 20);
+}
+
 int sys_dump_no_memory(void) {
   // Bit 4: ELF headers, which tell a debugger the build. The bits of anonymous memory stay off.
   static const char filter[] = "0x10";

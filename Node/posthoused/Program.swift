@@ -24,6 +24,7 @@ import Settings
 
   private static func serve(_ node: NodeSettings, _ settings: Settings) {
     let signals = Signals()
+    keepMemoryForReuse()
     // A developer who wants backtraces says so.
     if ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil { leaveCrashesToTheKernel() }
     let coreDumpsAreClean = leaveMemoryOutOfCoreDumps()

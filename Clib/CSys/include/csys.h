@@ -36,6 +36,8 @@ void sys_signal_terminate(void);
 int sys_write_all(int fd, const void *bytes, size_t count);
 /// Leaves heap and stacks out of core dumps of this process; 0, or -1 with errno.
 int sys_dump_no_memory(void);
+/// Blocks of up to 32 MiB come from the heap, and up to 256 MiB that are free at its end stay with the process.
+void sys_keep_memory(void);
 /// A crash ends the process at once, as the kernel does it: the runtime's backtracer prints registers and
 /// what they point at, which may be a secret, and delays the restart.
 void sys_plain_crashes(void);
