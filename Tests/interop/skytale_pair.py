@@ -156,13 +156,17 @@ class Peer:
 
 
 def converse(check, *, mode: str, grpc: str, http: str, key: str, channel: str,
-             extended: bool = False, seconds: float = 60, key_of_others: str | None = None) -> None:
-    """The README's conversation; `check(what, condition, detail)` hears of every step."""
+             extended: bool = False, seconds: float = 60, key_of_others: str | None = None,
+             grpc_of_others: str | None = None, http_of_others: str | None = None) -> None:
+    """The README's conversation; `check(what, condition, detail)` hears of every step. The others, bob and carol,
+    may be another tenant's, and connect to another node."""
     peers: list[Peer] = []
 
     def peer(role: str) -> Peer:
-        one = Peer(role, mode=mode, grpc=grpc, http=http, channel=channel,
-                   key=key if role == "alice" else key_of_others or key)
+        first = role == "alice"
+        one = Peer(role, mode=mode, channel=channel, grpc=grpc if first else grpc_of_others or grpc,
+                   http=http if first else http_of_others or http,
+                   key=key if first else key_of_others or key)
         peers.append(one)
         return one
 
@@ -231,6 +235,8 @@ def main() -> int:
     parser.add_argument("--http", required=True)
     parser.add_argument("--api-key", required=True)
     parser.add_argument("--api-key-of-others", help="bob's and carol's, when they are another tenant")
+    parser.add_argument("--grpc-of-others", help="where they connect, when that is another node")
+    parser.add_argument("--http-of-others")
     parser.add_argument("--channel", default=f"acme/team/general-{uuid.uuid4().hex[:8]}")
     parser.add_argument("--mode", choices=["keyless", "shim"], default="keyless")
     parser.add_argument("--seconds", type=float, default=60)
@@ -242,7 +248,8 @@ def main() -> int:
     from node import Report
     report = Report(f"skytale pair ({a.mode})")
     converse(report.check, mode=a.mode, grpc=a.grpc, http=a.http, key=a.api_key, channel=a.channel,
-             extended=a.extended, seconds=a.seconds, key_of_others=a.api_key_of_others)
+             extended=a.extended, seconds=a.seconds, key_of_others=a.api_key_of_others,
+             grpc_of_others=a.grpc_of_others, http_of_others=a.http_of_others)
     return report.finish()
 
 
