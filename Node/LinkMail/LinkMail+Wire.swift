@@ -81,7 +81,12 @@ extension LinkMail {
       w.append(UInt8(17))
       w.append(message.family.rawValue)
       w.append(message.destination)
-      w.append(UInt8((message.isAnycast ? 1 : 0) | (message.repeats ? 2 : 0)))
+      w.append(
+        UInt8(
+          (message.isAnycast ? 1 : 0) | (message.repeats ? 2 : 0)
+            | (message.sender == nil ? 0 : 4)))
+      w.append(bigEndian: message.sequence)
+      if let sender = message.sender { w.append(bigEndian: sender.value) }
       w.append(bigEndian: message.hole)
       w.append(bigEndian: UInt32(message.hop.count))
       w.append(message.hop)
@@ -100,6 +105,14 @@ extension LinkMail {
     case .synced(let token):
       w.append(UInt8(20))
       w.append(bigEndian: token)
+    case .slimReplay(let session, let family, let name):
+      w.append(21, session)
+      w.append(family.rawValue)
+      w.append(name)
+    case .slimReplayable(let session, let family, let name):
+      w.append(22, session)
+      w.append(family.rawValue)
+      w.append(name)
     default: preconditionFailure("a kind of mail without a number")
     }
   }
@@ -146,6 +159,8 @@ extension LinkMail {
     case 18: self = .interest(try r.interest())
     case 19: self = .sync(try r.bigEndian())
     case 20: self = .synced(try r.bigEndian())
+    case 21: self = .slimReplay(try r.session(), try r.slimFamily(), try r.name())
+    case 22: self = .slimReplayable(try r.session(), try r.slimFamily(), try r.name())
     default: throw .malformed
     }
   }
@@ -374,7 +389,9 @@ extension ByteReader {
 
   fileprivate mutating func message() throws(ReadError) -> LinkMessage {
     let (family, name, marks) = (try slimFamily(), try name(), try byte())
-    guard marks < 4 else { throw .malformed }
+    guard marks < 8 else { throw .malformed }
+    let sequence = try bigEndian(UInt64.self)
+    let sender = marks & 4 != 0 ? try session() : nil
     let hole = try bigEndian(UInt32.self)
     let hop = try array(try count(each: 1))
     let frame = try frame()
@@ -386,7 +403,7 @@ extension ByteReader {
     else { throw .malformed }
     return LinkMessage(
       family: family, destination: name, isAnycast: marks & 1 != 0, repeats: marks & 2 != 0,
-      hole: hole, hop: hop, frame: frame)
+      hole: hole, hop: hop, frame: frame, sequence: sequence, sender: sender)
   }
 
   fileprivate mutating func interest() throws(ReadError) -> [LinkInterest] {

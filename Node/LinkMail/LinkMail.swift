@@ -34,6 +34,10 @@ public enum LinkMail: Sendable {
   /// Answered with `synced`: what came before it has taken effect.
   case sync(UInt64)
   case synced(UInt64)
+  /// To the owner of a SLIM channel: is there something to replay to a session?
+  case slimReplay(SessionID, Family, SlimName)
+  /// To the session's node: there is.
+  case slimReplayable(SessionID, Family, SlimName)
 }
 
 /// `PublishOutcome`, to be compared.
@@ -42,7 +46,7 @@ public enum LinkOutcome: Sendable, Equatable {
   case refused(Fault, winner: UInt64)
 }
 
-/// A SLIM message that is handed on at once.
+/// A SLIM message for the subscribers of the receiving node.
 public struct LinkMessage: Sendable, Equatable {
   public var family: Family
   public var destination: SlimName
@@ -55,10 +59,14 @@ public struct LinkMessage: Sendable, Equatable {
   /// What the MAC is made of; empty in family A.
   public var hop: [UInt8]
   public var frame: Bytes
+  /// Where it stands in the archived channel of its destination; 0: it is archived nowhere.
+  public var sequence: UInt64
+  /// Who sent it, if that is a session of the receiving node: it gets nothing back.
+  public var sender: SessionID?
 
   public init(
     family: Family, destination: SlimName, isAnycast: Bool, repeats: Bool, hole: UInt32,
-    hop: [UInt8], frame: Bytes
+    hop: [UInt8], frame: Bytes, sequence: UInt64 = 0, sender: SessionID? = nil
   ) {
     self.family = family
     self.destination = destination
@@ -67,6 +75,8 @@ public struct LinkMessage: Sendable, Equatable {
     self.hole = hole
     self.hop = hop
     self.frame = frame
+    self.sequence = sequence
+    self.sender = sender
   }
 }
 

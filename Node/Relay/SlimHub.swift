@@ -376,7 +376,7 @@ final class SlimHub {
   @inline(__always) private func receive(_ message: borrowing SlimMessage) {
     guard let route = lastRoutes.find(message, router) else { return }
     if message.isAnycast {
-      if case .local(let id) = route.pick(from: message.sender, onlyLocal: true) {
+      if case .local(let id) = route.pick(from: message.sender, of: .loop) {
         hand(message, to: id)
       }
     } else {

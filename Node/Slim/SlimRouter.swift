@@ -1,77 +1,17 @@
 public import Base
 public import Codec
 
-/// Where publishes to one name go: the sessions of this loop that subscribed to it, and how many the other
-/// loops have. The name of an instance reaches those subscribed to just it; the name with the id NULL
-/// reaches every session under its prefix.
-public final class SlimRoute {
-  /// Sessions of this loop, each once.
-  public internal(set) var members: [SessionID] = []
-  /// Sessions of the other loops, by loop.
-  public internal(set) var remote: [UInt32]
-  public internal(set) var remoteTotal: UInt32 = 0
-  /// False: no longer in the table; look the name up again.
-  public internal(set) final var isCurrent = true
-  public let family: Family
-  public let name: SlimName
-  /// The last count the other loops were told.
-  var told: UInt32 = 0
-  var isChanged = false
-  var turn: UInt = 0
-
-  init(_ family: Family, _ name: SlimName, loops: Int) {
-    self.family = family
-    self.name = name
-    remote = [UInt32](repeating: 0, count: loops)
-  }
-
-  /// Where an anycast goes.
-  public enum Pick: Equatable {
-    case none
-    case local(SessionID)
-    case loop(Int)
-  }
-
-  /// One of all subscribers but the sender, in turn. `onlyLocal`: for a message another loop passed on.
-  public func pick(from sender: SessionID?, onlyLocal: Bool = false) -> Pick {
-    let here = UInt(members.count)
-    let total = here + (onlyLocal ? 0 : UInt(remoteTotal))
-    var tries = 0
-    while total > 0, tries < 2 {
-      var at = turn % total
-      turn = (at &+ 1) % total
-      tries += 1
-      if at < here {
-        if members[Int(at)] == sender { continue }
-        return .local(members[Int(at)])
-      }
-      at -= here
-      for loop in remote.indices {
-        if at < UInt(remote[loop]) { return .loop(loop) }
-        at -= UInt(remote[loop])
-      }
-    }
-    return .none
-  }
-}
-
-/// Tells the other loops how many sessions of this one a name has.
-public struct SlimInterest: Sendable, Equatable {
-  public var family: Family
-  public var name: SlimName
-  public var count: UInt32
-
-  public init(family: Family, name: SlimName, count: UInt32) {
-    self.family = family
-    self.name = name
-    self.count = count
-  }
-}
-
 /// The SLIM names of one loop's sessions, for both wire families, which never meet: who subscribed to
 /// what, and which other loops have subscribers. No I/O, no clock; a host asks it for a route and does
 /// the sending.
+///
+/// Another node is one more loop, numbered from `firstLink` on. Every loop hears what other nodes have; one loop, for
+/// which `tellsNodes` is set, tells them what this node has, since it hears of all loops.
 public struct SlimRouter {
+  /// The number of the first link, as other loops have numbers.
+  public static let firstLink = 128
+  /// Links that have numbers: further up are those of no loop at all.
+  public static let links = 126
   public let loop: Int
   public let loops: Int
   /// Rises whenever a route is made: a look-up that found nothing holds until then.
@@ -81,6 +21,9 @@ public struct SlimRouter {
   private var tables: [[SlimName: SlimRoute]] = [[:], [:]]
   private var peers: [SessionID: Peer] = [:]
   private var changed: [SlimRoute] = []
+  private var changedForNodes: [SlimRoute] = []
+  /// Sums up what all loops of this node have: `takeNodeInterest`.
+  public private(set) var tellsNodes = false
 
   /// A session's subscriptions.
   private final class Peer {
@@ -238,9 +181,16 @@ public struct SlimRouter {
   }
 
   private mutating func note(_ route: SlimRoute) {
+    if tellsNodes { noteForNodes(route) }
     guard loops > 1, !route.isChanged else { return }
     route.isChanged = true
     changed.append(route)
+  }
+
+  private mutating func noteForNodes(_ route: SlimRoute) {
+    guard !route.isChangedForNodes else { return }
+    route.isChangedForNodes = true
+    changedForNodes.append(route)
   }
 
   // MARK: other loops
@@ -263,13 +213,84 @@ public struct SlimRouter {
     return out
   }
 
-  /// Another loop has so many sessions for a name now.
+  /// Another loop has so many sessions for a name now; or another node, whose count is checked.
   public mutating func receiveInterest(_ interest: SlimInterest, from other: Int) {
-    guard other != loop, (0..<loops).contains(other) else { return }
-    if interest.count == 0, tables[table(interest.family)][interest.name] == nil { return }
+    guard let place = place(other) else { return }
+    var count = interest.count
+    let isKnown = tables[table(interest.family)][interest.name] != nil
+    if case .link = place {
+      // So that no sum overflows, and no node fills the table of another.
+      count = min(count, SlimRouter.mostOfNode)
+      if !isKnown, names >= Limits.slimNames { return }
+    }
+    if count == 0, !isKnown { return }
     let route = made(interest.family, interest.name)
-    route.remoteTotal = route.remoteTotal - route.remote[other] + interest.count
-    route.remote[other] = interest.count
+    route.receive(count, from: place)
+    if tellsNodes, case .loop = place { noteForNodes(route) }
     drop(route)
+  }
+
+  /// Subscribers of one name that one node may claim; more count as so many.
+  private static let mostOfNode: UInt32 = 1 << 24
+
+  private func place(_ other: Int) -> SlimPlace? {
+    if other >= SlimRouter.firstLink {
+      return other < SlimRouter.firstLink + SlimRouter.links
+        ? .link(other - SlimRouter.firstLink) : nil
+    }
+    return other != loop && (0..<loops).contains(other) ? .loop(other) : nil
+  }
+
+  // MARK: other nodes
+
+  /// Another node is out of reach, or has forgotten what it said: it has no subscribers.
+  /// - Parameter link: from `firstLink` on.
+  public mutating func receiveGone(_ link: Int) {
+    guard let place = place(link), case .link = place else { return }
+    for table in tables.indices {
+      var empty: [SlimRoute] = []
+      for route in tables[table].values where route.count(of: place) > 0 {
+        route.receive(0, from: place)
+        if route.members.isEmpty, route.remoteTotal == 0 { empty.append(route) }
+      }
+      for route in empty { drop(route) }
+    }
+  }
+
+  /// This loop tells the other nodes what all loops of this one have, from now on.
+  public mutating func tellNodes() {
+    if tellsNodes { return }
+    tellsNodes = true
+    for route in tables.joined().lazy.map(\.value) where route.nodeTotal > 0 {
+      noteForNodes(route)
+    }
+  }
+
+  /// What the other nodes must hear since the last call.
+  public mutating func takeNodeInterest() -> [SlimInterest] {
+    if changedForNodes.isEmpty { return [] }
+    var out: [SlimInterest] = []
+    for route in changedForNodes {
+      route.isChangedForNodes = false
+      let now = tables[table(route.family)][route.name]
+      let count = now?.nodeTotal ?? 0
+      if now !== route || count != route.toldNodes {
+        out.append(SlimInterest(family: route.family, name: route.name, count: count))
+      }
+      now?.toldNodes = count
+    }
+    changedForNodes.removeAll(keepingCapacity: true)
+    return out
+  }
+
+  /// What the other nodes were told of a name: what one must hear that was not there yet. Later changes follow from it.
+  public func toldNodes(_ family: Family, _ name: SlimName) -> SlimInterest {
+    SlimInterest(family: family, name: name, count: route(family, name)?.toldNodes ?? 0)
+  }
+
+  /// The names they were told of, without counts: those may change until they are asked for.
+  public func toldNames() -> [SlimInterest] {
+    tables.joined().lazy.filter { $0.value.toldNodes > 0 }
+      .map { SlimInterest(family: $0.value.family, name: $0.key, count: 0) }
   }
 }

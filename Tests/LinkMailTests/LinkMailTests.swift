@@ -61,11 +61,12 @@ import Testing
     .live(
       LinkMessage(
         family: .slimB, destination: name, isAnycast: false, repeats: true, hole: 12,
-        hop: [1, 2, 3], frame: frame(60))),
+        hop: [1, 2, 3], frame: frame(60), sequence: 82, sender: SessionID(83))),
     .interest([
       LinkInterest(family: .slimA, name: name, count: 81),
       LinkInterest(family: .slimB, name: name.any, count: 0),
-    ]), .interest([]), .sync(91), .synced(92),
+    ]), .interest([]), .sync(91), .synced(92), .slimReplay(session, .slimA, name),
+    .slimReplayable(session, .slimB, name.any),
   ]
 
   static let frames: [LinkFrame] =
@@ -113,7 +114,7 @@ import Testing
 
   @Test("Each kind has a number of its own") func numbers() {
     let kinds = Set(Self.all.map { mail in encoded(.mail(sequence: 1, mail))[14] })
-    #expect(kinds == Set(1...20))
+    #expect(kinds == Set(1...22))
   }
 
   @Test("Bytes that end early, or go on, are refused", arguments: 0..<frames.count)

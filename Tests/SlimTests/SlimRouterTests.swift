@@ -90,7 +90,7 @@ struct SlimRouterTests {
     for _ in 0..<50 { counts["\(route.pick(from: nil))", default: 0] += 1 }
     #expect(counts.values.sorted() == [10, 10, 10, 20])
     for _ in 0..<20 { #expect(route.pick(from: session(1)) != .local(session(1))) }
-    for _ in 0..<20 { #expect(route.pick(from: nil, onlyLocal: true) != .loop(2)) }
+    for _ in 0..<20 { #expect(route.pick(from: nil, of: .loop) != .loop(2)) }
   }
 
   @Test("An only subscriber that sends gets nothing back")

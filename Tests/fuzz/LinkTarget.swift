@@ -35,8 +35,9 @@ struct LinkTarget: FuzzTarget {
       .live(
         LinkMessage(
           family: .slimB, destination: name, isAnycast: true, repeats: true, hole: 10, hop: [1, 2],
-          frame: frame)),
+          frame: frame, sequence: 3, sender: session)),
       .interest([LinkInterest(family: .slimA, name: name, count: 2)]), .sync(1), .synced(2),
+      .slimReplay(session, .slimA, name), .slimReplayable(session, .slimB, name),
     ]
     let hello = LinkHello(
       node: NodeID(1), incarnation: 2, epoch: 3, versions: 1...2, heardIncarnation: 4,
