@@ -116,7 +116,8 @@ let package = Package(
       [
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
-        "Http", "Grpc", "Engine", "Slim", "Token", "Registry", "Gossip",
+        "Http", "Grpc", "Engine", "Slim", "Token", "Registry", "Gossip", "Ring", "Metadata",
+        "Membership",
       ]),
     program("posthoused", "Node/posthoused", ["Base", "Report", "Settings", "Relay"]),
 
@@ -158,7 +159,7 @@ let package = Package(
       [
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
-        "Http", "Grpc", "Engine", "Slim", "Token", "Relay", "TestKit",
+        "Http", "Grpc", "Engine", "Slim", "Token", "Ring", "Membership", "Relay", "TestKit",
       ]),
     suite("RegistryTests", ["Base", "Registry"]),
     suite("GossipTests", ["Base", "Codec", "Messages", "Registry", "Gossip"]),

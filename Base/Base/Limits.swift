@@ -265,6 +265,22 @@ public enum Limits {
   /// UTF-8 bytes of a fault's name, and of its detail, as nodes tell each other; longer ones break the link.
   public static let faultTextBytes = 4_096
 
+  // MARK: calls between nodes
+  /// Bytes of one request or answer; a larger one ends the call.
+  public static let clusterCallBytes = 4 << 20
+  /// Calls under way to one node; more: `unavailable` at once.
+  public static let clusterCalls = 4_096
+  /// Calls in a row that a node leaves unanswered until its connection is made anew.
+  public static let clusterSilentCalls = 3
+  /// Milliseconds a node asks the host of the metadata for news after, and between tries to join.
+  public static let clusterSyncMilliseconds: Int64 = 1_000
+  /// Milliseconds a call about the ring may take.
+  public static let clusterCallMilliseconds: Int64 = 5_000
+  /// Nodes of a cluster that are remembered, the forgotten ones counted; further ones are refused.
+  public static let clusterRelays = 2_048
+  /// Bytes of one node's record as others keep it; a larger one is refused.
+  public static let clusterRelayBytes = 4_096
+
   // MARK: registry
   /// UTF-8 bytes of a peer_id, of a relay id, of names, skill ids and parts of tags, and of descriptions; longer:
   /// `too_large`.

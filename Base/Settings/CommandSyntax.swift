@@ -151,12 +151,13 @@ public struct CommandSyntax: Sendable {
   /// options may come first.
   private func every() -> [CommandOption] { options + commands.flatMap(\.options) }
 
-  /// Those of the command that the words so far name come first: two may mean different things by one.
+  /// Those of the command that the words so far name come first: two may mean different things by one, and other than
+  /// the program does.
   private func option(
     after words: [String], _ fits: (CommandOption) -> Bool
   ) -> CommandOption? {
     let named = commands.filter { words.starts(with: $0.path) }.flatMap(\.options)
-    return (options + named).first(where: fits) ?? every().first(where: fits)
+    return (named + options).first(where: fits) ?? every().first(where: fits)
   }
 
   private func long(

@@ -65,6 +65,8 @@ public struct NodeSettings: Sendable {
   public var registryAddress: HostPort?
   public var federationAddress: HostPort?
   public var registry: Registry
+  /// nil: a node of its own.
+  public var cluster: Cluster?
   public var tls: Tls?
   public var adminSocket: String
   public var auth: Auth
@@ -116,6 +118,7 @@ public struct NodeSettings: Sendable {
     registryAddress = s.address("registry.listen")
     federationAddress = s.address("federation.listen")
     registry = try Registry(s)
+    cluster = try Cluster(s)
     let certificate = s.text("tls.cert")
     let key = s.text("tls.key")
     tls = certificate.isEmpty && key.isEmpty ? nil : Tls(certificate: certificate, key: key)

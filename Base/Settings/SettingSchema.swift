@@ -33,7 +33,7 @@ extension SettingSchema {
   public static func node(data: String, nodeName: String) -> SettingSchema {
     SettingSchema(
       identityKeys(data: data, nodeName: nodeName) + listenerKeys + accessKeys + archiveKeys
-        + streamKeys + registryKeys + federationKeys
+        + streamKeys + registryKeys + federationKeys + clusterKeys
         + tenantKeys + processKeys)
   }
 
@@ -214,6 +214,37 @@ extension SettingSchema {
     SettingKey(
       "federation.origin_timeout", .duration, "\(Limits.originTimeoutSeconds)s",
       "A relay nobody has heard of for so long has its agents hidden."),
+  ]
+
+  private static let clusterKeys = [
+    SettingKey(
+      "cluster.listen", .address, "off",
+      "Be a node of a cluster: where other nodes reach this one.",
+      flag: "--cluster", placeholder: "HOST:PORT"),
+    SettingKey(
+      "cluster.advertise", .address, "off",
+      "What other nodes are told instead of cluster.listen; a number, not a name.",
+      flag: "--cluster-advertise", placeholder: "HOST:PORT"),
+    SettingKey(
+      "cluster.seeds", .list, "",
+      "Nodes to ask when this one knows none; none, or only itself: it founds the cluster.",
+      flag: "--seeds", placeholder: "HOST:PORT,..."),
+    SettingKey(
+      "cluster.zone", .string, "", "What fails together; copies of a slot go to distinct zones.",
+      flag: "--zone", placeholder: "NAME"),
+    SettingKey(
+      "cluster.region", .string, "", "Where the node is, for clients that choose the nearest.",
+      flag: "--region", placeholder: "NAME"),
+    SettingKey(
+      "cluster.weight", .integer(0...Int64(Limits.nodeWeight)), "100",
+      "The node's share of slots, when it joins; later `posthouse ring stage` says it.",
+      flag: "--weight", placeholder: "N"),
+    SettingKey(
+      "cluster.cert_dir", .string, "", "Directory with ca.pem, node.pem and node.key of this node.",
+      flag: "--cert-dir", placeholder: "DIR"),
+    SettingKey(
+      "cluster.profile", .choice(["local", "lan", "wan"]), "lan",
+      "How fast a silent node is suspected: nodes on one machine, on one site, or far apart."),
   ]
 
   private static let processKeys = [

@@ -119,6 +119,24 @@ public struct RingMap: Hashable, Sendable {
     return next
   }
 
+  /// The map after several slots were handed over at once; one revision for each. Throws `noSuchMove`, and nothing has
+  /// changed, unless all of them are what the map asks for.
+  public func finishing(
+    _ tries: [(slot: UInt16, attempt: UInt64)]
+  ) throws(RingError) -> RingMap {
+    var next = self
+    for (slot, attempt) in tries {
+      guard Int(slot) < slotCount, let move = next.moves[slot], move.attempt == attempt else {
+        throw .noSuchMove
+      }
+      next.revision += 1
+      next.moves[slot] = nil
+      next.set(move.target, of: Int(slot))
+      next.epochs[Int(slot)] += 1
+    }
+    return next
+  }
+
   /// The map after the source gave this try up and wants another: the target must begin anew.
   public func retrying(_ slot: UInt16, attempt: UInt64) throws(RingError) -> RingMap {
     guard Int(slot) < slotCount, var move = moves[slot], move.attempt == attempt else {

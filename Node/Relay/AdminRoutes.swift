@@ -56,6 +56,7 @@ struct AdminRoutes {
       reply(Result { () throws(Fault) in try calls.drain(request) })
     }
     registerRegistry(on: server)
+    registerCluster(on: server)
     server.register(AdminService.verifyChannels) { call in
       guarded(call) {
         ServerStreamCall<AdminVerifyChannelsRequest, AdminVerifyProgress> {
@@ -103,6 +104,26 @@ struct AdminRoutes {
     ) { _, loop, reply in
       admin.ask(loop, reply) { AdminSyncGossipResponse(peers: UInt32($0.syncNow())) }
     }
+  }
+
+  private func registerCluster(on server: GrpcServer) {
+    let node = node
+    for method in RingAdmin.forwarded {
+      server.register(method) { call in
+        guarded(call) {
+          UnaryCall { call, bytes, reply in RingAdmin.ask(node, method, bytes, call.loop, reply) }
+        }
+      }
+    }
+    unary(server, AdminService.getRing, AdminGetRingRequest.self, AdminRing.self) {
+      RingAdmin.ring(node, $0, $1, $2)
+    }
+    unary(
+      server, AdminService.listNodes, AdminListNodesRequest.self, AdminListNodesResponse.self
+    ) { _, loop, reply in ClusterAdmin.nodes(node, loop, reply) }
+    unary(
+      server, AdminService.initCluster, AdminInitClusterRequest.self, AdminInitClusterResponse.self
+    ) { _, loop, reply in ClusterAdmin.initialize(node, loop, reply) }
   }
 
   private func guarded(

@@ -14,7 +14,8 @@ final class HttpFront: HttpHandler, @unchecked Sendable {
     self.node = node
     api = TokenApi(
       submit: { [unowned node] request, reply in node.authority.submit(request, reply) },
-      allowRedacted: node.settings.allowRedacted)
+      allowRedacted: node.settings.allowRedacted,
+      relays: { [unowned node] done in ClusterAdmin.relays(node, done) })
   }
 
   func receive(_ request: HttpRequest, _ responder: HttpResponder) {

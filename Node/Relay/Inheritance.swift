@@ -147,6 +147,7 @@ extension NodeSettings {
     [
       ("grpc", grpc), ("grpc_tls", grpcTls), ("http", http), ("http_tls", httpTls),
       ("registry.listen", registryAddress), ("federation.listen", federationAddress),
+      ("cluster.listen", cluster?.listen),
     ]
   }
 }

@@ -80,7 +80,7 @@ extension NodeHost {
   }
 
   private var servers: [GrpcServer] {
-    [listeners.agents, listeners.admin, listeners.registry].compactMap { $0 }
+    [listeners.agents, listeners.admin, listeners.registry, listeners.cluster].compactMap { $0 }
   }
 
   /// Open calls get a moment to end by themselves; agents' streams never do.
@@ -138,6 +138,7 @@ extension NodeHost {
   }
 
   private func sealRegistry() {
+    if let cluster { _ = cluster.loop.call { cluster.seal() } }
     guard let host = registryHost else { return }
     _ = host.loop.call { host.seal() }
     waitUntil(.seconds(1)) { host.loop.call { host.isQuiet } ?? true }

@@ -18,6 +18,7 @@ struct Listeners {
   var admin: GrpcServer?
   var http: HttpServer?
   var registry: GrpcServer?
+  var cluster: GrpcServer?
   var adminListener: Listener?
   /// By the names of their settings, in the order in which a successor gets them.
   var named: [(name: String, listener: Listener)] = []
@@ -25,9 +26,15 @@ struct Listeners {
 }
 
 extension NodeHost {
-  func listen(_ serving: Serving) throws(Fault) {
+  func listen(_ serving: Serving, _ goOnWaiting: () -> Bool) throws(Fault) {
     do {
       try listenAdmin()
+      if serving == .all, let cluster {
+        readiness.setWaiting("not in the cluster yet")
+        try listenCluster(cluster)
+        try cluster.waitForMap(goOnWaiting)
+        readiness.setWaiting(nil)
+      }
       // Before the first connection is taken: one that waited in the backlog is answered at once.
       readiness.setServing()
       if serving == .all {
@@ -35,9 +42,12 @@ extension NodeHost {
         try listenHttp()
         if let registryHost { try listenRegistry(registryHost) }
       }
+    } catch let fault as Fault {
+      throw fault
     } catch {
       throw Fault(.unavailable, "\(error)")
     }
+    publicAddresses.value = addresses
     if serving == .all { store.noteServing() }
   }
 
@@ -149,6 +159,21 @@ extension NodeHost {
     listeners.registry = server
   }
 
+  /// Other nodes call here, all of them on loop 0.
+  private func listenCluster(_ host: ClusterHost) throws {
+    let server = GrpcServer(loops: [loops[0]])
+    host.calls.register(on: server, home: loops[0])
+    let tls = host.tls
+    addresses.cluster = try listen("cluster.listen", host.settings.listen) {
+      server.listen($0, tls: { tls.makeServerWire() }, maximumConnections: Limits.ringNodes * 4)
+    }
+    listeners.cluster = server
+    guard let place = HostPort(addresses.cluster) else {
+      throw Fault(.internal, "listening on \(addresses.cluster)")
+    }
+    host.open(at: place)
+  }
+
   /// On the inherited socket of this name, or on one of its own.
   private func listen(
     _ name: String, _ place: HostPort, _ make: (ListenSocket) -> Listener
@@ -173,6 +198,14 @@ extension NodeHost {
 
   /// SIGHUP: new connections get the certificate that is in the files now.
   public func reloadCertificates() {
+    if let cluster {
+      do {
+        try cluster.tls.reload()
+        log.info("certificate of the cluster reloaded")
+      } catch {
+        log.error("the certificate of the cluster stays as it was", ["why": .of("\(error)")])
+      }
+    }
     for context in listeners.tls {
       do {
         try context.reload()

@@ -9,6 +9,7 @@ extension NodeHost {
     registerShardMetrics()
     registerStoreMetrics()
     if let host = registryHost { registerRegistryMetrics(host) }
+    if let cluster { registerClusterMetrics(cluster) }
     metrics.gauge("posthouse_ready", "1 when /readyz says yes") { [readiness] in
       readiness.reasons.isEmpty ? 1 : 0
     }

@@ -25,6 +25,10 @@ public final class NodeHost: @unchecked Sendable {
   private(set) var authority: Authority!
   /// nil: `registry.listen` and `federation.listen` are off, or only the admin socket is served.
   private(set) var registryHost: RegistryHost?
+  /// nil: a node of its own, or only the admin socket is served.
+  private(set) var cluster: ClusterHost?
+  /// `addresses`, from any thread.
+  let publicAddresses = Guarded(Addresses())
   let readiness = Readiness()
   let health = HealthServer()
   private(set) var audit: AuditLog!
@@ -49,6 +53,7 @@ public final class NodeHost: @unchecked Sendable {
     public var httpTls = ""
     public var registry = ""
     public var federation = ""
+    public var cluster = ""
     public var admin = ""
   }
 
@@ -78,6 +83,9 @@ public final class NodeHost: @unchecked Sendable {
       try open(serving, goOnWaiting)
     } catch {
       stopLoops()
+      // The servers' methods hold the node, and with it the directory.
+      listeners = Listeners()
+      if store != nil { closeStore() }
       throw error
     }
   }
@@ -117,10 +125,23 @@ public final class NodeHost: @unchecked Sendable {
     if serving == .all, settings.registryAddress != nil || settings.federationAddress != nil {
       registryHost = try RegistryHost(node: self, index: shardCount)
     }
+    if serving == .all { try joinCluster() }
     registerMetrics()
     registryHost?.start()
-    try listen(serving)
+    try listen(serving, goOnWaiting)
     loops[0].post { [self] in everySecond() }
+  }
+
+  private func joinCluster() throws(Fault) {
+    if let settings = settings.cluster {
+      // The registry's loops come before it.
+      cluster = try ClusterHost(node: self, settings: settings, index: shardCount + 2)
+    } else if let known = try ClusterRows(store: store).identity() {
+      throw Fault(
+        .badSetting,
+        "\(settings.data) is of node \(known.node) of cluster \(known.cluster): alone it would take slots of "
+          + "others for its own. Start it with --cluster and --cert-dir")
+    }
   }
 
   /// Once.
@@ -232,6 +253,7 @@ public final class NodeHost: @unchecked Sendable {
     for loop in loops { loop.stop() }
     for loop in loops { loop.join() }
     registryHost?.stop()
+    cluster?.stop()
   }
 
   func finishDrain() {
@@ -291,6 +313,7 @@ final class Guarded<Value: Sendable>: Sendable {
     get { held.withLock { $0 } }
     set { held.withLock { $0 = newValue } }
   }
+  func change(_ work: (inout Value) -> Void) { held.withLock { work(&$0) } }
 }
 
 extension SigningKeys {

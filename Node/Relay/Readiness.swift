@@ -9,6 +9,7 @@ final class Readiness: Sendable {
     var moving = false
     var starting = true
     var trouble: String?
+    var waiting: String?
   }
   private let state = Lock(State())
 
@@ -20,6 +21,8 @@ final class Readiness: Sendable {
     }
   }
   func setTrouble(_ trouble: String?) { state.withLock { $0.trouble = trouble } }
+  /// What has to come before it serves at all.
+  func setWaiting(_ waiting: String?) { state.withLock { $0.waiting = waiting } }
   func setDraining(isMoving: Bool) {
     state.withLock {
       $0.draining = true
@@ -39,6 +42,7 @@ final class Readiness: Sendable {
       if s.starting { out.append("starting") }
       if s.draining { out.append("draining") }
       if s.diskFull { out.append("disk below disk.min_free: new messages are refused") }
+      if let waiting = s.waiting { out.append(waiting) }
       if let trouble = s.trouble { out.append(trouble) }
       return out
     }

@@ -72,6 +72,7 @@ import Settings
     if !addresses.httpTls.isEmpty { line += " http-tls=\(addresses.httpTls)" }
     if !addresses.registry.isEmpty { line += " registry=\(addresses.registry)" }
     if !addresses.federation.isEmpty { line += " federation=\(addresses.federation)" }
+    if !addresses.cluster.isEmpty { line += " cluster=\(addresses.cluster)" }
     StandardStream.output.write(line + "\n")
   }
 

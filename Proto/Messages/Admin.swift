@@ -3001,6 +3001,1416 @@ public struct AdminSyncGossipResponse: ProtoMessage {
   }
 }
 
+/// `posthouse.v1.RingNode`.
+public struct AdminRingNode: ProtoMessage {
+  /// `node_id`, field 1. 16 hex digits.
+  public var nodeID: String = ""
+  /// `name`, field 2.
+  public var name: String = ""
+  /// `weight`, field 3.
+  public var weight: UInt32 = 0
+  /// `zone`, field 4.
+  public var zone: String = ""
+  /// `region`, field 5.
+  public var region: String = ""
+  /// `state`, field 6. Joining, serving, draining, gone.
+  public var state: String = ""
+  /// `owned`, field 7. Slots.
+  public var owned: UInt32 = 0
+  /// `copies`, field 8. Those counted, and the ones it follows.
+  public var copies: UInt32 = 0
+  /// `owned_after`, field 9. In a plan: what it will have.
+  public var ownedAfter: UInt32 = 0
+  /// `copies_after`, field 10.
+  public var copiesAfter: UInt32 = 0
+
+  public static var fullName: String { "posthouse.v1.RingNode" }
+
+  public init() {}
+  public init(
+    nodeID: String = "",
+    name: String = "",
+    weight: UInt32 = 0,
+    zone: String = "",
+    region: String = "",
+    state: String = "",
+    owned: UInt32 = 0,
+    copies: UInt32 = 0,
+    ownedAfter: UInt32 = 0,
+    copiesAfter: UInt32 = 0
+  ) {
+    self.nodeID = nodeID
+    self.name = name
+    self.weight = weight
+    self.zone = zone
+    self.region = region
+    self.state = state
+    self.owned = owned
+    self.copies = copies
+    self.ownedAfter = ownedAfter
+    self.copiesAfter = copiesAfter
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: nodeID = try r.string()
+      case 18: name = try r.string()
+      case 24: weight = try r.uint32()
+      case 34: zone = try r.string()
+      case 42: region = try r.string()
+      case 50: state = try r.string()
+      case 56: owned = try r.uint32()
+      case 64: copies = try r.uint32()
+      case 72: ownedAfter = try r.uint32()
+      case 80: copiesAfter = try r.uint32()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !nodeID.isEmpty { n &+= 1 &+ WireSize.string(nodeID) }
+    if !name.isEmpty { n &+= 1 &+ WireSize.string(name) }
+    if weight != 0 { n &+= 1 &+ WireSize.uint32(weight) }
+    if !zone.isEmpty { n &+= 1 &+ WireSize.string(zone) }
+    if !region.isEmpty { n &+= 1 &+ WireSize.string(region) }
+    if !state.isEmpty { n &+= 1 &+ WireSize.string(state) }
+    if owned != 0 { n &+= 1 &+ WireSize.uint32(owned) }
+    if copies != 0 { n &+= 1 &+ WireSize.uint32(copies) }
+    if ownedAfter != 0 { n &+= 1 &+ WireSize.uint32(ownedAfter) }
+    if copiesAfter != 0 { n &+= 1 &+ WireSize.uint32(copiesAfter) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !nodeID.isEmpty {
+      w.tag(10)
+      w.string(nodeID)
+    }
+    if !name.isEmpty {
+      w.tag(18)
+      w.string(name)
+    }
+    if weight != 0 {
+      w.tag(24)
+      w.uint32(weight)
+    }
+    if !zone.isEmpty {
+      w.tag(34)
+      w.string(zone)
+    }
+    if !region.isEmpty {
+      w.tag(42)
+      w.string(region)
+    }
+    if !state.isEmpty {
+      w.tag(50)
+      w.string(state)
+    }
+    if owned != 0 {
+      w.tag(56)
+      w.uint32(owned)
+    }
+    if copies != 0 {
+      w.tag(64)
+      w.uint32(copies)
+    }
+    if ownedAfter != 0 {
+      w.tag(72)
+      w.uint32(ownedAfter)
+    }
+    if copiesAfter != 0 {
+      w.tag(80)
+      w.uint32(copiesAfter)
+    }
+  }
+}
+
+/// `posthouse.v1.RingSlot`.
+public struct AdminRingSlot: ProtoMessage {
+  /// `slot`, field 1.
+  public var slot: UInt32 = 0
+  /// `owner`, field 2. Name.
+  public var owner: String = ""
+  /// `followers`, field 3.
+  public var followers: [String] = []
+  /// `epoch`, field 4.
+  public var epoch: UInt64 = 0
+  /// `moving_to`, field 5. Empty: it stays.
+  public var movingTo: String = ""
+
+  public static var fullName: String { "posthouse.v1.RingSlot" }
+
+  public init() {}
+  public init(
+    slot: UInt32 = 0,
+    owner: String = "",
+    followers: [String] = [],
+    epoch: UInt64 = 0,
+    movingTo: String = ""
+  ) {
+    self.slot = slot
+    self.owner = owner
+    self.followers = followers
+    self.epoch = epoch
+    self.movingTo = movingTo
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: slot = try r.uint32()
+      case 18: owner = try r.string()
+      case 26: followers.append(try r.string())
+      case 32: epoch = try r.uint64()
+      case 42: movingTo = try r.string()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if slot != 0 { n &+= 1 &+ WireSize.uint32(slot) }
+    if !owner.isEmpty { n &+= 1 &+ WireSize.string(owner) }
+    for value in followers { n &+= 1 &+ WireSize.string(value) }
+    if epoch != 0 { n &+= 1 &+ WireSize.uint64(epoch) }
+    if !movingTo.isEmpty { n &+= 1 &+ WireSize.string(movingTo) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if slot != 0 {
+      w.tag(8)
+      w.uint32(slot)
+    }
+    if !owner.isEmpty {
+      w.tag(18)
+      w.string(owner)
+    }
+    for value in followers {
+      w.tag(26)
+      w.string(value)
+    }
+    if epoch != 0 {
+      w.tag(32)
+      w.uint64(epoch)
+    }
+    if !movingTo.isEmpty {
+      w.tag(42)
+      w.string(movingTo)
+    }
+  }
+}
+
+/// `posthouse.v1.GetRingRequest`.
+public struct AdminGetRingRequest: ProtoMessage {
+  /// `with_slots`, field 1.
+  public var withSlots: Bool = false
+  /// `here`, field 2. The map that the asked node goes by.
+  public var here: Bool = false
+
+  public static var fullName: String { "posthouse.v1.GetRingRequest" }
+
+  public init() {}
+  public init(
+    withSlots: Bool = false,
+    here: Bool = false
+  ) {
+    self.withSlots = withSlots
+    self.here = here
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: withSlots = try r.bool()
+      case 16: here = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if withSlots { n &+= 1 &+ WireSize.bool(withSlots) }
+    if here { n &+= 1 &+ WireSize.bool(here) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if withSlots {
+      w.tag(8)
+      w.bool(withSlots)
+    }
+    if here {
+      w.tag(16)
+      w.bool(here)
+    }
+  }
+}
+
+/// `posthouse.v1.Ring`.
+public struct AdminRing: ProtoMessage {
+  /// `version`, field 1.
+  public var version: UInt64 = 0
+  /// `revision`, field 2.
+  public var revision: UInt64 = 0
+  /// `slots`, field 3.
+  public var slots: UInt32 = 0
+  /// `replicas`, field 4.
+  public var replicas: UInt32 = 0
+  /// `moving`, field 5.
+  public var moving: UInt32 = 0
+  /// `staged`, field 6.
+  public var staged: Bool = false
+  /// `metadata_host`, field 7. Name.
+  public var metadataHost: String = ""
+  /// `nodes`, field 8.
+  public var nodes: [AdminRingNode] = []
+  /// `slot_list`, field 9.
+  public var slotList: [AdminRingSlot] = []
+  /// `shown_by`, field 10. The node whose map this is.
+  public var shownBy: String = ""
+
+  public static var fullName: String { "posthouse.v1.Ring" }
+
+  public init() {}
+  public init(
+    version: UInt64 = 0,
+    revision: UInt64 = 0,
+    slots: UInt32 = 0,
+    replicas: UInt32 = 0,
+    moving: UInt32 = 0,
+    staged: Bool = false,
+    metadataHost: String = "",
+    nodes: [AdminRingNode] = [],
+    slotList: [AdminRingSlot] = [],
+    shownBy: String = ""
+  ) {
+    self.version = version
+    self.revision = revision
+    self.slots = slots
+    self.replicas = replicas
+    self.moving = moving
+    self.staged = staged
+    self.metadataHost = metadataHost
+    self.nodes = nodes
+    self.slotList = slotList
+    self.shownBy = shownBy
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: version = try r.uint64()
+      case 16: revision = try r.uint64()
+      case 24: slots = try r.uint32()
+      case 32: replicas = try r.uint32()
+      case 40: moving = try r.uint32()
+      case 48: staged = try r.bool()
+      case 58: metadataHost = try r.string()
+      case 66:
+        var value = AdminRingNode()
+        try r.merge(into: &value)
+        nodes.append(value)
+      case 74:
+        var value = AdminRingSlot()
+        try r.merge(into: &value)
+        slotList.append(value)
+      case 82: shownBy = try r.string()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    if revision != 0 { n &+= 1 &+ WireSize.uint64(revision) }
+    if slots != 0 { n &+= 1 &+ WireSize.uint32(slots) }
+    if replicas != 0 { n &+= 1 &+ WireSize.uint32(replicas) }
+    if moving != 0 { n &+= 1 &+ WireSize.uint32(moving) }
+    if staged { n &+= 1 &+ WireSize.bool(staged) }
+    if !metadataHost.isEmpty { n &+= 1 &+ WireSize.string(metadataHost) }
+    for value in nodes { n &+= 1 &+ WireSize.message(value) }
+    for value in slotList { n &+= 1 &+ WireSize.message(value) }
+    if !shownBy.isEmpty { n &+= 1 &+ WireSize.string(shownBy) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if version != 0 {
+      w.tag(8)
+      w.uint64(version)
+    }
+    if revision != 0 {
+      w.tag(16)
+      w.uint64(revision)
+    }
+    if slots != 0 {
+      w.tag(24)
+      w.uint32(slots)
+    }
+    if replicas != 0 {
+      w.tag(32)
+      w.uint32(replicas)
+    }
+    if moving != 0 {
+      w.tag(40)
+      w.uint32(moving)
+    }
+    if staged {
+      w.tag(48)
+      w.bool(staged)
+    }
+    if !metadataHost.isEmpty {
+      w.tag(58)
+      w.string(metadataHost)
+    }
+    for value in nodes {
+      w.tag(66)
+      w.message(value)
+    }
+    for value in slotList {
+      w.tag(74)
+      w.message(value)
+    }
+    if !shownBy.isEmpty {
+      w.tag(82)
+      w.string(shownBy)
+    }
+  }
+}
+
+/// `posthouse.v1.PlanRingRequest`.
+public struct AdminPlanRingRequest: ProtoMessage {
+  /// `with_moves`, field 1.
+  public var withMoves: Bool = false
+
+  public static var fullName: String { "posthouse.v1.PlanRingRequest" }
+
+  public init() {}
+  public init(
+    withMoves: Bool = false
+  ) {
+    self.withMoves = withMoves
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: withMoves = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if withMoves { n &+= 1 &+ WireSize.bool(withMoves) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if withMoves {
+      w.tag(8)
+      w.bool(withMoves)
+    }
+  }
+}
+
+/// `posthouse.v1.RingMove`.
+public struct AdminRingMove: ProtoMessage {
+  /// `slot`, field 1.
+  public var slot: UInt32 = 0
+  /// `from`, field 2.
+  public var from: String = ""
+  /// `to`, field 3.
+  public var to: String = ""
+
+  public static var fullName: String { "posthouse.v1.RingMove" }
+
+  public init() {}
+  public init(
+    slot: UInt32 = 0,
+    from: String = "",
+    to: String = ""
+  ) {
+    self.slot = slot
+    self.from = from
+    self.to = to
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: slot = try r.uint32()
+      case 18: from = try r.string()
+      case 26: to = try r.string()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if slot != 0 { n &+= 1 &+ WireSize.uint32(slot) }
+    if !from.isEmpty { n &+= 1 &+ WireSize.string(from) }
+    if !to.isEmpty { n &+= 1 &+ WireSize.string(to) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if slot != 0 {
+      w.tag(8)
+      w.uint32(slot)
+    }
+    if !from.isEmpty {
+      w.tag(18)
+      w.string(from)
+    }
+    if !to.isEmpty {
+      w.tag(26)
+      w.string(to)
+    }
+  }
+}
+
+/// `posthouse.v1.RingPlan`.
+public struct AdminRingPlan: ProtoMessage {
+  /// `version`, field 1. Of the current map: what apply is given.
+  public var version: UInt64 = 0
+  /// `staged`, field 2.
+  public var staged: Bool = false
+  /// `applied`, field 3.
+  public var applied: Bool = false
+  /// `moves`, field 4.
+  public var moves: UInt32 = 0
+  /// `cancelled`, field 5.
+  public var cancelled: UInt32 = 0
+  /// `continued`, field 6.
+  public var continued: UInt32 = 0
+  /// `founded`, field 7.
+  public var founded: UInt32 = 0
+  /// `abandoned`, field 8.
+  public var abandoned: UInt32 = 0
+  /// `new_copies`, field 9.
+  public var newCopies: UInt32 = 0
+  /// `bytes`, field 10. That hand-overs copy, as far as the asked node holds them.
+  public var bytes: UInt64 = 0
+  /// `notes`, field 11.
+  public var notes: [String] = []
+  /// `nodes`, field 12.
+  public var nodes: [AdminRingNode] = []
+  /// `move_list`, field 13.
+  public var moveList: [AdminRingMove] = []
+  /// `replicas`, field 14.
+  public var replicas: UInt32 = 0
+  /// `empty`, field 15. Applying it would change nothing.
+  public var empty: Bool = false
+
+  public static var fullName: String { "posthouse.v1.RingPlan" }
+
+  public init() {}
+  public init(
+    version: UInt64 = 0,
+    staged: Bool = false,
+    applied: Bool = false,
+    moves: UInt32 = 0,
+    cancelled: UInt32 = 0,
+    continued: UInt32 = 0,
+    founded: UInt32 = 0,
+    abandoned: UInt32 = 0,
+    newCopies: UInt32 = 0,
+    bytes: UInt64 = 0,
+    notes: [String] = [],
+    nodes: [AdminRingNode] = [],
+    moveList: [AdminRingMove] = [],
+    replicas: UInt32 = 0,
+    empty: Bool = false
+  ) {
+    self.version = version
+    self.staged = staged
+    self.applied = applied
+    self.moves = moves
+    self.cancelled = cancelled
+    self.continued = continued
+    self.founded = founded
+    self.abandoned = abandoned
+    self.newCopies = newCopies
+    self.bytes = bytes
+    self.notes = notes
+    self.nodes = nodes
+    self.moveList = moveList
+    self.replicas = replicas
+    self.empty = empty
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: version = try r.uint64()
+      case 16: staged = try r.bool()
+      case 24: applied = try r.bool()
+      case 32: moves = try r.uint32()
+      case 40: cancelled = try r.uint32()
+      case 48: continued = try r.uint32()
+      case 56: founded = try r.uint32()
+      case 64: abandoned = try r.uint32()
+      case 72: newCopies = try r.uint32()
+      case 80: bytes = try r.uint64()
+      case 90: notes.append(try r.string())
+      case 98:
+        var value = AdminRingNode()
+        try r.merge(into: &value)
+        nodes.append(value)
+      case 106:
+        var value = AdminRingMove()
+        try r.merge(into: &value)
+        moveList.append(value)
+      case 112: replicas = try r.uint32()
+      case 120: empty = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    if staged { n &+= 1 &+ WireSize.bool(staged) }
+    if applied { n &+= 1 &+ WireSize.bool(applied) }
+    if moves != 0 { n &+= 1 &+ WireSize.uint32(moves) }
+    if cancelled != 0 { n &+= 1 &+ WireSize.uint32(cancelled) }
+    if continued != 0 { n &+= 1 &+ WireSize.uint32(continued) }
+    if founded != 0 { n &+= 1 &+ WireSize.uint32(founded) }
+    if abandoned != 0 { n &+= 1 &+ WireSize.uint32(abandoned) }
+    if newCopies != 0 { n &+= 1 &+ WireSize.uint32(newCopies) }
+    if bytes != 0 { n &+= 1 &+ WireSize.uint64(bytes) }
+    for value in notes { n &+= 1 &+ WireSize.string(value) }
+    for value in nodes { n &+= 1 &+ WireSize.message(value) }
+    for value in moveList { n &+= 1 &+ WireSize.message(value) }
+    if replicas != 0 { n &+= 1 &+ WireSize.uint32(replicas) }
+    if empty { n &+= 1 &+ WireSize.bool(empty) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if version != 0 {
+      w.tag(8)
+      w.uint64(version)
+    }
+    if staged {
+      w.tag(16)
+      w.bool(staged)
+    }
+    if applied {
+      w.tag(24)
+      w.bool(applied)
+    }
+    if moves != 0 {
+      w.tag(32)
+      w.uint32(moves)
+    }
+    if cancelled != 0 {
+      w.tag(40)
+      w.uint32(cancelled)
+    }
+    if continued != 0 {
+      w.tag(48)
+      w.uint32(continued)
+    }
+    if founded != 0 {
+      w.tag(56)
+      w.uint32(founded)
+    }
+    if abandoned != 0 {
+      w.tag(64)
+      w.uint32(abandoned)
+    }
+    if newCopies != 0 {
+      w.tag(72)
+      w.uint32(newCopies)
+    }
+    if bytes != 0 {
+      w.tag(80)
+      w.uint64(bytes)
+    }
+    for value in notes {
+      w.tag(90)
+      w.string(value)
+    }
+    for value in nodes {
+      w.tag(98)
+      w.message(value)
+    }
+    for value in moveList {
+      w.tag(106)
+      w.message(value)
+    }
+    if replicas != 0 {
+      w.tag(112)
+      w.uint32(replicas)
+    }
+    if empty {
+      w.tag(120)
+      w.bool(empty)
+    }
+  }
+}
+
+/// `posthouse.v1.StageRingRequest`.
+public struct AdminStageRingRequest: ProtoMessage {
+  /// `node`, field 1. A name or an id; empty: no node.
+  public var node: String = ""
+  /// `weight`, field 2.
+  public var weight: UInt32?
+  /// `zone`, field 3.
+  public var zone: String?
+  /// `region`, field 4.
+  public var region: String?
+  /// `state`, field 5. Empty: as it is.
+  public var state: String = ""
+  /// `replicas`, field 6. 0: as it is.
+  public var replicas: UInt32 = 0
+  /// `discard`, field 7.
+  public var discard: Bool = false
+  /// `revert_to`, field 8. A version; 0: none.
+  public var revertTo: UInt64 = 0
+  /// `apply`, field 9. At once, if nothing else is staged.
+  public var apply: Bool = false
+
+  public static var fullName: String { "posthouse.v1.StageRingRequest" }
+
+  public init() {}
+  public init(
+    node: String = "",
+    weight: UInt32? = nil,
+    zone: String? = nil,
+    region: String? = nil,
+    state: String = "",
+    replicas: UInt32 = 0,
+    discard: Bool = false,
+    revertTo: UInt64 = 0,
+    apply: Bool = false
+  ) {
+    self.node = node
+    self.weight = weight
+    self.zone = zone
+    self.region = region
+    self.state = state
+    self.replicas = replicas
+    self.discard = discard
+    self.revertTo = revertTo
+    self.apply = apply
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: node = try r.string()
+      case 16: weight = try r.uint32()
+      case 26: zone = try r.string()
+      case 34: region = try r.string()
+      case 42: state = try r.string()
+      case 48: replicas = try r.uint32()
+      case 56: discard = try r.bool()
+      case 64: revertTo = try r.uint64()
+      case 72: apply = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !node.isEmpty { n &+= 1 &+ WireSize.string(node) }
+    if let value = weight { n &+= 1 &+ WireSize.uint32(value) }
+    if let value = zone { n &+= 1 &+ WireSize.string(value) }
+    if let value = region { n &+= 1 &+ WireSize.string(value) }
+    if !state.isEmpty { n &+= 1 &+ WireSize.string(state) }
+    if replicas != 0 { n &+= 1 &+ WireSize.uint32(replicas) }
+    if discard { n &+= 1 &+ WireSize.bool(discard) }
+    if revertTo != 0 { n &+= 1 &+ WireSize.uint64(revertTo) }
+    if apply { n &+= 1 &+ WireSize.bool(apply) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !node.isEmpty {
+      w.tag(10)
+      w.string(node)
+    }
+    if let value = weight {
+      w.tag(16)
+      w.uint32(value)
+    }
+    if let value = zone {
+      w.tag(26)
+      w.string(value)
+    }
+    if let value = region {
+      w.tag(34)
+      w.string(value)
+    }
+    if !state.isEmpty {
+      w.tag(42)
+      w.string(state)
+    }
+    if replicas != 0 {
+      w.tag(48)
+      w.uint32(replicas)
+    }
+    if discard {
+      w.tag(56)
+      w.bool(discard)
+    }
+    if revertTo != 0 {
+      w.tag(64)
+      w.uint64(revertTo)
+    }
+    if apply {
+      w.tag(72)
+      w.bool(apply)
+    }
+  }
+}
+
+/// `posthouse.v1.ApplyRingRequest`.
+public struct AdminApplyRingRequest: ProtoMessage {
+  /// `version`, field 1.
+  public var version: UInt64 = 0
+  /// `allow_loss`, field 2.
+  public var allowLoss: Bool = false
+
+  public static var fullName: String { "posthouse.v1.ApplyRingRequest" }
+
+  public init() {}
+  public init(
+    version: UInt64 = 0,
+    allowLoss: Bool = false
+  ) {
+    self.version = version
+    self.allowLoss = allowLoss
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: version = try r.uint64()
+      case 16: allowLoss = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    if allowLoss { n &+= 1 &+ WireSize.bool(allowLoss) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if version != 0 {
+      w.tag(8)
+      w.uint64(version)
+    }
+    if allowLoss {
+      w.tag(16)
+      w.bool(allowLoss)
+    }
+  }
+}
+
+/// `posthouse.v1.GetRingHistoryRequest`.
+public struct AdminGetRingHistoryRequest: ProtoMessage {
+
+  public static var fullName: String { "posthouse.v1.GetRingHistoryRequest" }
+
+  public init() {}
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      try r.skip(tag)
+    }
+  }
+
+  public var encodedSize: Int { 0 }
+
+  public func encode(into w: inout WireWriter) {}
+}
+
+/// `posthouse.v1.RingVersion`.
+public struct AdminRingVersion: ProtoMessage {
+  /// `version`, field 1.
+  public var version: UInt64 = 0
+  /// `revision`, field 2.
+  public var revision: UInt64 = 0
+  /// `nodes`, field 3.
+  public var nodes: [AdminRingNode] = []
+  /// `current`, field 4.
+  public var current: Bool = false
+
+  public static var fullName: String { "posthouse.v1.RingVersion" }
+
+  public init() {}
+  public init(
+    version: UInt64 = 0,
+    revision: UInt64 = 0,
+    nodes: [AdminRingNode] = [],
+    current: Bool = false
+  ) {
+    self.version = version
+    self.revision = revision
+    self.nodes = nodes
+    self.current = current
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 8: version = try r.uint64()
+      case 16: revision = try r.uint64()
+      case 26:
+        var value = AdminRingNode()
+        try r.merge(into: &value)
+        nodes.append(value)
+      case 32: current = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    if revision != 0 { n &+= 1 &+ WireSize.uint64(revision) }
+    for value in nodes { n &+= 1 &+ WireSize.message(value) }
+    if current { n &+= 1 &+ WireSize.bool(current) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if version != 0 {
+      w.tag(8)
+      w.uint64(version)
+    }
+    if revision != 0 {
+      w.tag(16)
+      w.uint64(revision)
+    }
+    for value in nodes {
+      w.tag(26)
+      w.message(value)
+    }
+    if current {
+      w.tag(32)
+      w.bool(current)
+    }
+  }
+}
+
+/// `posthouse.v1.RingHistory`.
+public struct AdminRingHistory: ProtoMessage {
+  /// `versions`, field 1.
+  public var versions: [AdminRingVersion] = []
+
+  public static var fullName: String { "posthouse.v1.RingHistory" }
+
+  public init() {}
+  public init(
+    versions: [AdminRingVersion] = []
+  ) {
+    self.versions = versions
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10:
+        var value = AdminRingVersion()
+        try r.merge(into: &value)
+        versions.append(value)
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    for value in versions { n &+= 1 &+ WireSize.message(value) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    for value in versions {
+      w.tag(10)
+      w.message(value)
+    }
+  }
+}
+
+/// `posthouse.v1.ClusterNode`.
+public struct AdminClusterNode: ProtoMessage {
+  /// `node_id`, field 1.
+  public var nodeID: String = ""
+  /// `name`, field 2.
+  public var name: String = ""
+  /// `zone`, field 3.
+  public var zone: String = ""
+  /// `region`, field 4.
+  public var region: String = ""
+  /// `weight`, field 5.
+  public var weight: UInt32 = 0
+  /// `address`, field 6.
+  public var address: String = ""
+  /// `member`, field 7. Self, alive, suspect, dead, left, unknown.
+  public var member: String = ""
+  /// `ring`, field 8. As RingNode.state; empty: not in the map.
+  public var ring: String = ""
+  /// `owned`, field 9.
+  public var owned: UInt32 = 0
+  /// `incarnation`, field 10.
+  public var incarnation: UInt64 = 0
+  /// `grpc`, field 11.
+  public var grpc: String = ""
+  /// `http`, field 12.
+  public var http: String = ""
+  /// `registry`, field 13.
+  public var registry: String = ""
+  /// `version`, field 14.
+  public var version: String = ""
+  /// `rtt_least_ns`, field 15. 0: never answered.
+  public var rttLeastNs: Int64 = 0
+  /// `rtt_median_ns`, field 16.
+  public var rttMedianNs: Int64 = 0
+  /// `sessions`, field 17.
+  public var sessions: UInt64 = 0
+  /// `channels`, field 18.
+  public var channels: UInt64 = 0
+  /// `has_load`, field 19.
+  public var hasLoad: Bool = false
+  /// `hosts_metadata`, field 20.
+  public var hostsMetadata: Bool = false
+  /// `forgotten`, field 21.
+  public var forgotten: Bool = false
+  /// `draining`, field 22.
+  public var draining: Bool = false
+
+  public static var fullName: String { "posthouse.v1.ClusterNode" }
+
+  public init() {}
+  public init(
+    nodeID: String = "",
+    name: String = "",
+    zone: String = "",
+    region: String = "",
+    weight: UInt32 = 0,
+    address: String = "",
+    member: String = "",
+    ring: String = "",
+    owned: UInt32 = 0,
+    incarnation: UInt64 = 0,
+    grpc: String = "",
+    http: String = "",
+    registry: String = "",
+    version: String = "",
+    rttLeastNs: Int64 = 0,
+    rttMedianNs: Int64 = 0,
+    sessions: UInt64 = 0,
+    channels: UInt64 = 0,
+    hasLoad: Bool = false,
+    hostsMetadata: Bool = false,
+    forgotten: Bool = false,
+    draining: Bool = false
+  ) {
+    self.nodeID = nodeID
+    self.name = name
+    self.zone = zone
+    self.region = region
+    self.weight = weight
+    self.address = address
+    self.member = member
+    self.ring = ring
+    self.owned = owned
+    self.incarnation = incarnation
+    self.grpc = grpc
+    self.http = http
+    self.registry = registry
+    self.version = version
+    self.rttLeastNs = rttLeastNs
+    self.rttMedianNs = rttMedianNs
+    self.sessions = sessions
+    self.channels = channels
+    self.hasLoad = hasLoad
+    self.hostsMetadata = hostsMetadata
+    self.forgotten = forgotten
+    self.draining = draining
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: nodeID = try r.string()
+      case 18: name = try r.string()
+      case 26: zone = try r.string()
+      case 34: region = try r.string()
+      case 40: weight = try r.uint32()
+      case 50: address = try r.string()
+      case 58: member = try r.string()
+      case 66: ring = try r.string()
+      case 72: owned = try r.uint32()
+      case 80: incarnation = try r.uint64()
+      case 90: grpc = try r.string()
+      case 98: http = try r.string()
+      case 106: registry = try r.string()
+      case 114: version = try r.string()
+      case 120: rttLeastNs = try r.int64()
+      case 128: rttMedianNs = try r.int64()
+      case 136: sessions = try r.uint64()
+      case 144: channels = try r.uint64()
+      case 152: hasLoad = try r.bool()
+      case 160: hostsMetadata = try r.bool()
+      case 168: forgotten = try r.bool()
+      case 176: draining = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !nodeID.isEmpty { n &+= 1 &+ WireSize.string(nodeID) }
+    if !name.isEmpty { n &+= 1 &+ WireSize.string(name) }
+    if !zone.isEmpty { n &+= 1 &+ WireSize.string(zone) }
+    if !region.isEmpty { n &+= 1 &+ WireSize.string(region) }
+    if weight != 0 { n &+= 1 &+ WireSize.uint32(weight) }
+    if !address.isEmpty { n &+= 1 &+ WireSize.string(address) }
+    if !member.isEmpty { n &+= 1 &+ WireSize.string(member) }
+    if !ring.isEmpty { n &+= 1 &+ WireSize.string(ring) }
+    if owned != 0 { n &+= 1 &+ WireSize.uint32(owned) }
+    if incarnation != 0 { n &+= 1 &+ WireSize.uint64(incarnation) }
+    if !grpc.isEmpty { n &+= 1 &+ WireSize.string(grpc) }
+    if !http.isEmpty { n &+= 1 &+ WireSize.string(http) }
+    if !registry.isEmpty { n &+= 1 &+ WireSize.string(registry) }
+    if !version.isEmpty { n &+= 1 &+ WireSize.string(version) }
+    if rttLeastNs != 0 { n &+= 1 &+ WireSize.int64(rttLeastNs) }
+    if rttMedianNs != 0 { n &+= 2 &+ WireSize.int64(rttMedianNs) }
+    if sessions != 0 { n &+= 2 &+ WireSize.uint64(sessions) }
+    if channels != 0 { n &+= 2 &+ WireSize.uint64(channels) }
+    if hasLoad { n &+= 2 &+ WireSize.bool(hasLoad) }
+    if hostsMetadata { n &+= 2 &+ WireSize.bool(hostsMetadata) }
+    if forgotten { n &+= 2 &+ WireSize.bool(forgotten) }
+    if draining { n &+= 2 &+ WireSize.bool(draining) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !nodeID.isEmpty {
+      w.tag(10)
+      w.string(nodeID)
+    }
+    if !name.isEmpty {
+      w.tag(18)
+      w.string(name)
+    }
+    if !zone.isEmpty {
+      w.tag(26)
+      w.string(zone)
+    }
+    if !region.isEmpty {
+      w.tag(34)
+      w.string(region)
+    }
+    if weight != 0 {
+      w.tag(40)
+      w.uint32(weight)
+    }
+    if !address.isEmpty {
+      w.tag(50)
+      w.string(address)
+    }
+    if !member.isEmpty {
+      w.tag(58)
+      w.string(member)
+    }
+    if !ring.isEmpty {
+      w.tag(66)
+      w.string(ring)
+    }
+    if owned != 0 {
+      w.tag(72)
+      w.uint32(owned)
+    }
+    if incarnation != 0 {
+      w.tag(80)
+      w.uint64(incarnation)
+    }
+    if !grpc.isEmpty {
+      w.tag(90)
+      w.string(grpc)
+    }
+    if !http.isEmpty {
+      w.tag(98)
+      w.string(http)
+    }
+    if !registry.isEmpty {
+      w.tag(106)
+      w.string(registry)
+    }
+    if !version.isEmpty {
+      w.tag(114)
+      w.string(version)
+    }
+    if rttLeastNs != 0 {
+      w.tag(120)
+      w.int64(rttLeastNs)
+    }
+    if rttMedianNs != 0 {
+      w.tag(128)
+      w.int64(rttMedianNs)
+    }
+    if sessions != 0 {
+      w.tag(136)
+      w.uint64(sessions)
+    }
+    if channels != 0 {
+      w.tag(144)
+      w.uint64(channels)
+    }
+    if hasLoad {
+      w.tag(152)
+      w.bool(hasLoad)
+    }
+    if hostsMetadata {
+      w.tag(160)
+      w.bool(hostsMetadata)
+    }
+    if forgotten {
+      w.tag(168)
+      w.bool(forgotten)
+    }
+    if draining {
+      w.tag(176)
+      w.bool(draining)
+    }
+  }
+}
+
+/// `posthouse.v1.ListNodesRequest`.
+public struct AdminListNodesRequest: ProtoMessage {
+
+  public static var fullName: String { "posthouse.v1.ListNodesRequest" }
+
+  public init() {}
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      try r.skip(tag)
+    }
+  }
+
+  public var encodedSize: Int { 0 }
+
+  public func encode(into w: inout WireWriter) {}
+}
+
+/// `posthouse.v1.ListNodesResponse`.
+public struct AdminListNodesResponse: ProtoMessage {
+  /// `nodes`, field 1.
+  public var nodes: [AdminClusterNode] = []
+  /// `cluster`, field 2.
+  public var cluster: String = ""
+  /// `version`, field 3.
+  public var version: UInt64 = 0
+  /// `revision`, field 4.
+  public var revision: UInt64 = 0
+
+  public static var fullName: String { "posthouse.v1.ListNodesResponse" }
+
+  public init() {}
+  public init(
+    nodes: [AdminClusterNode] = [],
+    cluster: String = "",
+    version: UInt64 = 0,
+    revision: UInt64 = 0
+  ) {
+    self.nodes = nodes
+    self.cluster = cluster
+    self.version = version
+    self.revision = revision
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10:
+        var value = AdminClusterNode()
+        try r.merge(into: &value)
+        nodes.append(value)
+      case 18: cluster = try r.string()
+      case 24: version = try r.uint64()
+      case 32: revision = try r.uint64()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    for value in nodes { n &+= 1 &+ WireSize.message(value) }
+    if !cluster.isEmpty { n &+= 1 &+ WireSize.string(cluster) }
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    if revision != 0 { n &+= 1 &+ WireSize.uint64(revision) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    for value in nodes {
+      w.tag(10)
+      w.message(value)
+    }
+    if !cluster.isEmpty {
+      w.tag(18)
+      w.string(cluster)
+    }
+    if version != 0 {
+      w.tag(24)
+      w.uint64(version)
+    }
+    if revision != 0 {
+      w.tag(32)
+      w.uint64(revision)
+    }
+  }
+}
+
+/// `posthouse.v1.ForgetNodeRequest`.
+public struct AdminForgetNodeRequest: ProtoMessage {
+  /// `node`, field 1.
+  public var node: String = ""
+  /// `allow_loss`, field 2.
+  public var allowLoss: Bool = false
+  /// `undo`, field 3. It may come back.
+  public var undo: Bool = false
+
+  public static var fullName: String { "posthouse.v1.ForgetNodeRequest" }
+
+  public init() {}
+  public init(
+    node: String = "",
+    allowLoss: Bool = false,
+    undo: Bool = false
+  ) {
+    self.node = node
+    self.allowLoss = allowLoss
+    self.undo = undo
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: node = try r.string()
+      case 16: allowLoss = try r.bool()
+      case 24: undo = try r.bool()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !node.isEmpty { n &+= 1 &+ WireSize.string(node) }
+    if allowLoss { n &+= 1 &+ WireSize.bool(allowLoss) }
+    if undo { n &+= 1 &+ WireSize.bool(undo) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !node.isEmpty {
+      w.tag(10)
+      w.string(node)
+    }
+    if allowLoss {
+      w.tag(16)
+      w.bool(allowLoss)
+    }
+    if undo {
+      w.tag(24)
+      w.bool(undo)
+    }
+  }
+}
+
+/// `posthouse.v1.InitClusterRequest`.
+public struct AdminInitClusterRequest: ProtoMessage {
+
+  public static var fullName: String { "posthouse.v1.InitClusterRequest" }
+
+  public init() {}
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      try r.skip(tag)
+    }
+  }
+
+  public var encodedSize: Int { 0 }
+
+  public func encode(into w: inout WireWriter) {}
+}
+
+/// `posthouse.v1.InitClusterResponse`.
+public struct AdminInitClusterResponse: ProtoMessage {
+  /// `cluster`, field 1.
+  public var cluster: String = ""
+  /// `version`, field 2.
+  public var version: UInt64 = 0
+
+  public static var fullName: String { "posthouse.v1.InitClusterResponse" }
+
+  public init() {}
+  public init(
+    cluster: String = "",
+    version: UInt64 = 0
+  ) {
+    self.cluster = cluster
+    self.version = version
+  }
+
+  public mutating func merge(from r: inout WireReader) throws(WireError) {
+    while case let tag = try r.nextTag(), tag != 0 {
+      switch tag {
+      case 10: cluster = try r.string()
+      case 16: version = try r.uint64()
+      default: try r.skip(tag)
+      }
+    }
+  }
+
+  public var encodedSize: Int {
+    var n = 0
+    if !cluster.isEmpty { n &+= 1 &+ WireSize.string(cluster) }
+    if version != 0 { n &+= 1 &+ WireSize.uint64(version) }
+    return n
+  }
+
+  public func encode(into w: inout WireWriter) {
+    if !cluster.isEmpty {
+      w.tag(10)
+      w.string(cluster)
+    }
+    if version != 0 {
+      w.tag(16)
+      w.uint64(version)
+    }
+  }
+}
+
 /// `posthouse.v1.AdminService`.
 public enum AdminService {
   public static let serviceName = "posthouse.v1.AdminService"
@@ -3112,6 +4522,38 @@ public enum AdminService {
   public static let syncGossip = MethodDescriptor(
     path: "/posthouse.v1.AdminService/SyncGossip",
     clientStreaming: false, serverStreaming: false)
+  /// `AdminGetRingRequest -> AdminRing`.
+  public static let getRing = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/GetRing",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminPlanRingRequest -> AdminRingPlan`.
+  public static let planRing = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/PlanRing",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminStageRingRequest -> AdminRingPlan`.
+  public static let stageRing = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/StageRing",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminApplyRingRequest -> AdminRingPlan`.
+  public static let applyRing = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/ApplyRing",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminGetRingHistoryRequest -> AdminRingHistory`.
+  public static let getRingHistory = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/GetRingHistory",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminListNodesRequest -> AdminListNodesResponse`.
+  public static let listNodes = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/ListNodes",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminForgetNodeRequest -> AdminRingPlan`.
+  public static let forgetNode = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/ForgetNode",
+    clientStreaming: false, serverStreaming: false)
+  /// `AdminInitClusterRequest -> AdminInitClusterResponse`.
+  public static let initCluster = MethodDescriptor(
+    path: "/posthouse.v1.AdminService/InitCluster",
+    clientStreaming: false, serverStreaming: false)
   public static let methods: [MethodDescriptor] = [
     getStatus,
     createTenant,
@@ -3140,5 +4582,13 @@ public enum AdminService {
     purgeOrigin,
     getGossip,
     syncGossip,
+    getRing,
+    planRing,
+    stageRing,
+    applyRing,
+    getRingHistory,
+    listNodes,
+    forgetNode,
+    initCluster,
   ]
 }

@@ -490,6 +490,55 @@ public enum DescriptorSet {
         cHR5GhMuZ3JwYy50ZXN0aW5nLkVtcHR5YgZwcm90bzM
         """)),
     FileDescriptor(
+      name: "posthouse/cluster/v1/cluster.proto",
+      package: "posthouse.cluster.v1",
+      services: [],
+      symbols: [
+        "posthouse.cluster.v1.Relay",
+        "posthouse.cluster.v1.Load",
+        "posthouse.cluster.v1.SyncRequest",
+        "posthouse.cluster.v1.SyncResponse",
+        "posthouse.cluster.v1.State",
+        "posthouse.cluster.v1.PushRequest",
+        "posthouse.cluster.v1.PushResponse",
+        "posthouse.cluster.v1.MoveRequest",
+        "posthouse.cluster.v1.MoveRequest.Step",
+        "posthouse.cluster.v1.SlotTry",
+        "posthouse.cluster.v1.MoveResponse",
+        "posthouse.cluster.v1.VacantRequest",
+        "posthouse.cluster.v1.VacantResponse",
+        "posthouse.cluster.v1.OperatorRequest",
+        "posthouse.cluster.v1.OperatorResponse",
+      ],
+      dependencies: [],
+      bytes: decoded(
+        """
+        CiJwb3N0aG91c2UvY2x1c3Rlci92MS9jbHVzdGVyLnByb3RvEhRwb3N0aG91c2UuY2x1c3Rlci52MSKWAwoFUmVsYX\
+        kSFwoHbm9kZV9pZBgBIAEoBlIGbm9kZUlkEhIKBG5hbWUYAiABKAlSBG5hbWUSEgoEem9uZRgDIAEoCVIEem9uZRIW\
+        CgZyZWdpb24YBCABKAlSBnJlZ2lvbhIWCgZ3ZWlnaHQYBSABKA1SBndlaWdodBIYCgdhZGRyZXNzGAYgASgJUgdhZG\
+        RyZXNzEiAKC2luY2FybmF0aW9uGAcgASgEUgtpbmNhcm5hdGlvbhISCgRncnBjGAggASgJUgRncnBjEhkKCGdycGNf\
+        dGxzGAkgASgJUgdncnBjVGxzEhIKBGh0dHAYCiABKAlSBGh0dHASGQoIaHR0cF90bHMYCyABKAlSB2h0dHBUbHMSGg\
+        oIcmVnaXN0cnkYDCABKAlSCHJlZ2lzdHJ5EhgKB3ZlcnNpb24YDSABKAlSB3ZlcnNpb24SHAoJZm9yZ290dGVuGA4g\
+        ASgIUglmb3Jnb3R0ZW4SLgoEbG9hZBgPIAEoCzIaLnBvc3Rob3VzZS5jbHVzdGVyLnYxLkxvYWRSBGxvYWQioAEKBE\
+        xvYWQSGgoIc2Vzc2lvbnMYASABKARSCHNlc3Npb25zEhoKCGNoYW5uZWxzGAIgASgEUghjaGFubmVscxIcCglwdWJs\
+        aXNoZWQYAyABKARSCXB1Ymxpc2hlZBImCg9kaXNrX2ZyZWVfYnl0ZXMYBCABKARSDWRpc2tGcmVlQnl0ZXMSGgoIZH\
+        JhaW5pbmcYBSABKAhSCGRyYWluaW5nIq8BCgtTeW5jUmVxdWVzdBIxCgVyZWxheRgBIAEoCzIbLnBvc3Rob3VzZS5j\
+        bHVzdGVyLnYxLlJlbGF5UgVyZWxheRIUCgVqb2lucxgCIAEoCFIFam9pbnMSGgoIcmV2aXNpb24YAyABKARSCHJldm\
+        lzaW9uEhwKCWRpcmVjdG9yeRgEIAEoBFIJZGlyZWN0b3J5Eh0KCndpdGhfbG9hZHMYBSABKAhSCXdpdGhMb2FkcyJB\
+        CgxTeW5jUmVzcG9uc2USMQoFc3RhdGUYASABKAsyGy5wb3N0aG91c2UuY2x1c3Rlci52MS5TdGF0ZVIFc3RhdGUimA\
+        EKBVN0YXRlEhIKBGhvc3QYASABKAZSBGhvc3QSEAoDbWFwGAIgASgMUgNtYXASFgoGY2hhbmdlGAMgASgMUgZjaGFu\
+        Z2USHAoJZGlyZWN0b3J5GAQgASgEUglkaXJlY3RvcnkSMwoGcmVsYXlzGAUgAygLMhsucG9zdGhvdXNlLmNsdXN0ZX\
+        IudjEuUmVsYXlSBnJlbGF5cyJACgtQdXNoUmVxdWVzdBIxCgVzdGF0ZRgBIAEoCzIbLnBvc3Rob3VzZS5jbHVzdGVy\
+        LnYxLlN0YXRlUgVzdGF0ZSIOCgxQdXNoUmVzcG9uc2UizgEKC01vdmVSZXF1ZXN0EjoKBHN0ZXAYASABKA4yJi5wb3\
+        N0aG91c2UuY2x1c3Rlci52MS5Nb3ZlUmVxdWVzdC5TdGVwUgRzdGVwEjMKBXRyaWVzGAIgAygLMh0ucG9zdGhvdXNl\
+        LmNsdXN0ZXIudjEuU2xvdFRyeVIFdHJpZXMiTgoEU3RlcBIUChBTVEVQX1VOU1BFQ0lGSUVEEAASDwoLU1RFUF9GSU\
+        5JU0gQARIOCgpTVEVQX1JFVFJZEAISDwoLU1RFUF9DQU5DRUwQAyI3CgdTbG90VHJ5EhIKBHNsb3QYASABKA1SBHNs\
+        b3QSGAoHYXR0ZW1wdBgCIAEoBFIHYXR0ZW1wdCIgCgxNb3ZlUmVzcG9uc2USEAoDbWFwGAEgASgMUgNtYXAiJQoNVm\
+        FjYW50UmVxdWVzdBIUCgVzbG90cxgBIAEoDFIFc2xvdHMiJgoOVmFjYW50UmVzcG9uc2USFAoFc2xvdHMYASABKAxS\
+        BXNsb3RzIkMKD09wZXJhdG9yUmVxdWVzdBIWCgZtZXRob2QYASABKAlSBm1ldGhvZBIYCgdyZXF1ZXN0GAIgASgMUg\
+        dyZXF1ZXN0IioKEE9wZXJhdG9yUmVzcG9uc2USFgoGYW5zd2VyGAEgASgMUgZhbnN3ZXJiBnByb3RvMw
+        """)),
+    FileDescriptor(
       name: "posthouse/slimb/v1/data_plane.proto",
       package: "posthouse.slimb.v1",
       services: [],
@@ -703,6 +752,24 @@ public enum DescriptorSet {
         "posthouse.v1.Gossip",
         "posthouse.v1.SyncGossipRequest",
         "posthouse.v1.SyncGossipResponse",
+        "posthouse.v1.RingNode",
+        "posthouse.v1.RingSlot",
+        "posthouse.v1.GetRingRequest",
+        "posthouse.v1.Ring",
+        "posthouse.v1.PlanRingRequest",
+        "posthouse.v1.RingMove",
+        "posthouse.v1.RingPlan",
+        "posthouse.v1.StageRingRequest",
+        "posthouse.v1.ApplyRingRequest",
+        "posthouse.v1.GetRingHistoryRequest",
+        "posthouse.v1.RingVersion",
+        "posthouse.v1.RingHistory",
+        "posthouse.v1.ClusterNode",
+        "posthouse.v1.ListNodesRequest",
+        "posthouse.v1.ListNodesResponse",
+        "posthouse.v1.ForgetNodeRequest",
+        "posthouse.v1.InitClusterRequest",
+        "posthouse.v1.InitClusterResponse",
         "posthouse.v1.AdminService",
         "posthouse.v1.AdminService.GetStatus",
         "posthouse.v1.AdminService.CreateTenant",
@@ -731,6 +798,14 @@ public enum DescriptorSet {
         "posthouse.v1.AdminService.PurgeOrigin",
         "posthouse.v1.AdminService.GetGossip",
         "posthouse.v1.AdminService.SyncGossip",
+        "posthouse.v1.AdminService.GetRing",
+        "posthouse.v1.AdminService.PlanRing",
+        "posthouse.v1.AdminService.StageRing",
+        "posthouse.v1.AdminService.ApplyRing",
+        "posthouse.v1.AdminService.GetRingHistory",
+        "posthouse.v1.AdminService.ListNodes",
+        "posthouse.v1.AdminService.ForgetNode",
+        "posthouse.v1.AdminService.InitCluster",
       ],
       dependencies: [],
       bytes: decoded(
@@ -826,40 +901,91 @@ public enum DescriptorSet {
         b21ic3RvbmVzEhYKBnNraWxscxgHIAEoBFIGc2tpbGxzEjQKB29yaWdpbnMYCCADKAsyGi5wb3N0aG91c2UudjEuR2\
         9zc2lwT3JpZ2luUgdvcmlnaW5zEi4KBXBlZXJzGAkgAygLMhgucG9zdGhvdXNlLnYxLkdvc3NpcFBlZXJSBXBlZXJz\
         EhgKB3JlYnVpbHQYCiABKARSB3JlYnVpbHQSGAoHcmVmdXNlZBgLIAEoBFIHcmVmdXNlZCITChFTeW5jR29zc2lwUm\
-        VxdWVzdCIqChJTeW5jR29zc2lwUmVzcG9uc2USFAoFcGVlcnMYASABKA1SBXBlZXJzMoQRCgxBZG1pblNlcnZpY2US\
-        RQoJR2V0U3RhdHVzEh4ucG9zdGhvdXNlLnYxLkdldFN0YXR1c1JlcXVlc3QaGC5wb3N0aG91c2UudjEuTm9kZVN0YX\
-        R1cxJVCgxDcmVhdGVUZW5hbnQSIS5wb3N0aG91c2UudjEuQ3JlYXRlVGVuYW50UmVxdWVzdBoiLnBvc3Rob3VzZS52\
-        MS5DcmVhdGVUZW5hbnRSZXNwb25zZRJSCgtMaXN0VGVuYW50cxIgLnBvc3Rob3VzZS52MS5MaXN0VGVuYW50c1JlcX\
-        Vlc3QaIS5wb3N0aG91c2UudjEuTGlzdFRlbmFudHNSZXNwb25zZRI-CglHZXRUZW5hbnQSGy5wb3N0aG91c2UudjEu\
-        VGVuYW50UmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSQgoNU3VzcGVuZFRlbmFudBIbLnBvc3Rob3VzZS52MS\
-        5UZW5hbnRSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJBCgxSZXN1bWVUZW5hbnQSGy5wb3N0aG91c2UudjEu\
-        VGVuYW50UmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSQQoMRGVsZXRlVGVuYW50EhsucG9zdGhvdXNlLnYxLl\
-        RlbmFudFJlcXVlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50Ej8KCFNldFF1b3RhEh0ucG9zdGhvdXNlLnYxLlNldFF1\
-        b3RhUmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSTAoJQ3JlYXRlS2V5Eh4ucG9zdGhvdXNlLnYxLkNyZWF0ZU\
-        tleVJlcXVlc3QaHy5wb3N0aG91c2UudjEuQ3JlYXRlS2V5UmVzcG9uc2USRwoITGlzdEtleXMSGy5wb3N0aG91c2Uu\
-        djEuVGVuYW50UmVxdWVzdBoeLnBvc3Rob3VzZS52MS5MaXN0S2V5c1Jlc3BvbnNlEj4KCVJldm9rZUtleRIeLnBvc3\
-        Rob3VzZS52MS5SZXZva2VLZXlSZXF1ZXN0GhEucG9zdGhvdXNlLnYxLktleRJVCgxMaXN0Q2hhbm5lbHMSIS5wb3N0\
-        aG91c2UudjEuTGlzdENoYW5uZWxzUmVxdWVzdBoiLnBvc3Rob3VzZS52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZRJBCg\
-        pHZXRDaGFubmVsEhwucG9zdGhvdXNlLnYxLkNoYW5uZWxSZXF1ZXN0GhUucG9zdGhvdXNlLnYxLkNoYW5uZWwSVQoM\
-        R3JhbnRDaGFubmVsEiEucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJlcXVlc3QaIi5wb3N0aG91c2UudjEuR3Jhbn\
-        RDaGFubmVsUmVzcG9uc2USVAoLUmV2b2tlR3JhbnQSIS5wb3N0aG91c2UudjEuR3JhbnRDaGFubmVsUmVxdWVzdBoi\
-        LnBvc3Rob3VzZS52MS5HcmFudENoYW5uZWxSZXNwb25zZRJYCg1EZWxldGVDaGFubmVsEiIucG9zdGhvdXNlLnYxLk\
-        RlbGV0ZUNoYW5uZWxSZXF1ZXN0GiMucG9zdGhvdXNlLnYxLkRlbGV0ZUNoYW5uZWxSZXNwb25zZRJVCg5WZXJpZnlD\
-        aGFubmVscxIjLnBvc3Rob3VzZS52MS5WZXJpZnlDaGFubmVsc1JlcXVlc3QaHC5wb3N0aG91c2UudjEuVmVyaWZ5UH\
-        JvZ3Jlc3MwARJRCgxDcmVhdGVCYWNrdXASIS5wb3N0aG91c2UudjEuQ3JlYXRlQmFja3VwUmVxdWVzdBocLnBvc3Ro\
-        b3VzZS52MS5CYWNrdXBQcm9ncmVzczABEmEKEENyZWF0ZUFkbWluVG9rZW4SJS5wb3N0aG91c2UudjEuQ3JlYXRlQW\
-        RtaW5Ub2tlblJlcXVlc3QaJi5wb3N0aG91c2UudjEuQ3JlYXRlQWRtaW5Ub2tlblJlc3BvbnNlEmEKEFJvdGF0ZVNp\
-        Z25pbmdLZXkSJS5wb3N0aG91c2UudjEuUm90YXRlU2lnbmluZ0tleVJlcXVlc3QaJi5wb3N0aG91c2UudjEuUm90YX\
-        RlU2lnbmluZ0tleVJlc3BvbnNlEkwKCURyYWluTm9kZRIeLnBvc3Rob3VzZS52MS5EcmFpbk5vZGVSZXF1ZXN0Gh8u\
-        cG9zdGhvdXNlLnYxLkRyYWluTm9kZVJlc3BvbnNlEmQKEUxpc3RSZWdpc3RyYXRpb25zEiYucG9zdGhvdXNlLnYxLk\
-        xpc3RSZWdpc3RyYXRpb25zUmVxdWVzdBonLnBvc3Rob3VzZS52MS5MaXN0UmVnaXN0cmF0aW9uc1Jlc3BvbnNlElMK\
-        D0dldFJlZ2lzdHJhdGlvbhIkLnBvc3Rob3VzZS52MS5HZXRSZWdpc3RyYXRpb25SZXF1ZXN0GhoucG9zdGhvdXNlLn\
-        YxLlJlZ2lzdHJhdGlvbhJeCg5EaXNjb3ZlckFnZW50cxIjLnBvc3Rob3VzZS52MS5EaXNjb3ZlckFnZW50c1JlcXVl\
-        c3QaJy5wb3N0aG91c2UudjEuTGlzdFJlZ2lzdHJhdGlvbnNSZXNwb25zZRJSCgtQdXJnZU9yaWdpbhIgLnBvc3Rob3\
-        VzZS52MS5QdXJnZU9yaWdpblJlcXVlc3QaIS5wb3N0aG91c2UudjEuUHVyZ2VPcmlnaW5SZXNwb25zZRJBCglHZXRH\
-        b3NzaXASHi5wb3N0aG91c2UudjEuR2V0R29zc2lwUmVxdWVzdBoULnBvc3Rob3VzZS52MS5Hb3NzaXASTwoKU3luY0\
-        dvc3NpcBIfLnBvc3Rob3VzZS52MS5TeW5jR29zc2lwUmVxdWVzdBogLnBvc3Rob3VzZS52MS5TeW5jR29zc2lwUmVz\
-        cG9uc2ViBnByb3RvMw
+        VxdWVzdCIqChJTeW5jR29zc2lwUmVzcG9uc2USFAoFcGVlcnMYASABKA1SBXBlZXJzIoMCCghSaW5nTm9kZRIXCgdu\
+        b2RlX2lkGAEgASgJUgZub2RlSWQSEgoEbmFtZRgCIAEoCVIEbmFtZRIWCgZ3ZWlnaHQYAyABKA1SBndlaWdodBISCg\
+        R6b25lGAQgASgJUgR6b25lEhYKBnJlZ2lvbhgFIAEoCVIGcmVnaW9uEhQKBXN0YXRlGAYgASgJUgVzdGF0ZRIUCgVv\
+        d25lZBgHIAEoDVIFb3duZWQSFgoGY29waWVzGAggASgNUgZjb3BpZXMSHwoLb3duZWRfYWZ0ZXIYCSABKA1SCm93bm\
+        VkQWZ0ZXISIQoMY29waWVzX2FmdGVyGAogASgNUgtjb3BpZXNBZnRlciKFAQoIUmluZ1Nsb3QSEgoEc2xvdBgBIAEo\
+        DVIEc2xvdBIUCgVvd25lchgCIAEoCVIFb3duZXISHAoJZm9sbG93ZXJzGAMgAygJUglmb2xsb3dlcnMSFAoFZXBvY2\
+        gYBCABKARSBWVwb2NoEhsKCW1vdmluZ190bxgFIAEoCVIIbW92aW5nVG8iQwoOR2V0UmluZ1JlcXVlc3QSHQoKd2l0\
+        aF9zbG90cxgBIAEoCFIJd2l0aFNsb3RzEhIKBGhlcmUYAiABKAhSBGhlcmUiwQIKBFJpbmcSGAoHdmVyc2lvbhgBIA\
+        EoBFIHdmVyc2lvbhIaCghyZXZpc2lvbhgCIAEoBFIIcmV2aXNpb24SFAoFc2xvdHMYAyABKA1SBXNsb3RzEhoKCHJl\
+        cGxpY2FzGAQgASgNUghyZXBsaWNhcxIWCgZtb3ZpbmcYBSABKA1SBm1vdmluZxIWCgZzdGFnZWQYBiABKAhSBnN0YW\
+        dlZBIjCg1tZXRhZGF0YV9ob3N0GAcgASgJUgxtZXRhZGF0YUhvc3QSLAoFbm9kZXMYCCADKAsyFi5wb3N0aG91c2Uu\
+        djEuUmluZ05vZGVSBW5vZGVzEjMKCXNsb3RfbGlzdBgJIAMoCzIWLnBvc3Rob3VzZS52MS5SaW5nU2xvdFIIc2xvdE\
+        xpc3QSGQoIc2hvd25fYnkYCiABKAlSB3Nob3duQnkiMAoPUGxhblJpbmdSZXF1ZXN0Eh0KCndpdGhfbW92ZXMYASAB\
+        KAhSCXdpdGhNb3ZlcyJCCghSaW5nTW92ZRISCgRzbG90GAEgASgNUgRzbG90EhIKBGZyb20YAiABKAlSBGZyb20SDg\
+        oCdG8YAyABKAlSAnRvIsADCghSaW5nUGxhbhIYCgd2ZXJzaW9uGAEgASgEUgd2ZXJzaW9uEhYKBnN0YWdlZBgCIAEo\
+        CFIGc3RhZ2VkEhgKB2FwcGxpZWQYAyABKAhSB2FwcGxpZWQSFAoFbW92ZXMYBCABKA1SBW1vdmVzEhwKCWNhbmNlbG\
+        xlZBgFIAEoDVIJY2FuY2VsbGVkEhwKCWNvbnRpbnVlZBgGIAEoDVIJY29udGludWVkEhgKB2ZvdW5kZWQYByABKA1S\
+        B2ZvdW5kZWQSHAoJYWJhbmRvbmVkGAggASgNUglhYmFuZG9uZWQSHQoKbmV3X2NvcGllcxgJIAEoDVIJbmV3Q29waW\
+        VzEhQKBWJ5dGVzGAogASgEUgVieXRlcxIUCgVub3RlcxgLIAMoCVIFbm90ZXMSLAoFbm9kZXMYDCADKAsyFi5wb3N0\
+        aG91c2UudjEuUmluZ05vZGVSBW5vZGVzEjMKCW1vdmVfbGlzdBgNIAMoCzIWLnBvc3Rob3VzZS52MS5SaW5nTW92ZV\
+        IIbW92ZUxpc3QSGgoIcmVwbGljYXMYDiABKA1SCHJlcGxpY2FzEhQKBWVtcHR5GA8gASgIUgVlbXB0eSKXAgoQU3Rh\
+        Z2VSaW5nUmVxdWVzdBISCgRub2RlGAEgASgJUgRub2RlEhsKBndlaWdodBgCIAEoDUgAUgZ3ZWlnaHSIAQESFwoEem\
+        9uZRgDIAEoCUgBUgR6b25liAEBEhsKBnJlZ2lvbhgEIAEoCUgCUgZyZWdpb26IAQESFAoFc3RhdGUYBSABKAlSBXN0\
+        YXRlEhoKCHJlcGxpY2FzGAYgASgNUghyZXBsaWNhcxIYCgdkaXNjYXJkGAcgASgIUgdkaXNjYXJkEhsKCXJldmVydF\
+        90bxgIIAEoBFIIcmV2ZXJ0VG8SFAoFYXBwbHkYCSABKAhSBWFwcGx5QgkKB193ZWlnaHRCBwoFX3pvbmVCCQoHX3Jl\
+        Z2lvbiJLChBBcHBseVJpbmdSZXF1ZXN0EhgKB3ZlcnNpb24YASABKARSB3ZlcnNpb24SHQoKYWxsb3dfbG9zcxgCIA\
+        EoCFIJYWxsb3dMb3NzIhcKFUdldFJpbmdIaXN0b3J5UmVxdWVzdCKLAQoLUmluZ1ZlcnNpb24SGAoHdmVyc2lvbhgB\
+        IAEoBFIHdmVyc2lvbhIaCghyZXZpc2lvbhgCIAEoBFIIcmV2aXNpb24SLAoFbm9kZXMYAyADKAsyFi5wb3N0aG91c2\
+        UudjEuUmluZ05vZGVSBW5vZGVzEhgKB2N1cnJlbnQYBCABKAhSB2N1cnJlbnQiRAoLUmluZ0hpc3RvcnkSNQoIdmVy\
+        c2lvbnMYASADKAsyGS5wb3N0aG91c2UudjEuUmluZ1ZlcnNpb25SCHZlcnNpb25zItQECgtDbHVzdGVyTm9kZRIXCg\
+        dub2RlX2lkGAEgASgJUgZub2RlSWQSEgoEbmFtZRgCIAEoCVIEbmFtZRISCgR6b25lGAMgASgJUgR6b25lEhYKBnJl\
+        Z2lvbhgEIAEoCVIGcmVnaW9uEhYKBndlaWdodBgFIAEoDVIGd2VpZ2h0EhgKB2FkZHJlc3MYBiABKAlSB2FkZHJlc3\
+        MSFgoGbWVtYmVyGAcgASgJUgZtZW1iZXISEgoEcmluZxgIIAEoCVIEcmluZxIUCgVvd25lZBgJIAEoDVIFb3duZWQS\
+        IAoLaW5jYXJuYXRpb24YCiABKARSC2luY2FybmF0aW9uEhIKBGdycGMYCyABKAlSBGdycGMSEgoEaHR0cBgMIAEoCV\
+        IEaHR0cBIaCghyZWdpc3RyeRgNIAEoCVIIcmVnaXN0cnkSGAoHdmVyc2lvbhgOIAEoCVIHdmVyc2lvbhIgCgxydHRf\
+        bGVhc3RfbnMYDyABKANSCnJ0dExlYXN0TnMSIgoNcnR0X21lZGlhbl9ucxgQIAEoA1ILcnR0TWVkaWFuTnMSGgoIc2\
+        Vzc2lvbnMYESABKARSCHNlc3Npb25zEhoKCGNoYW5uZWxzGBIgASgEUghjaGFubmVscxIZCghoYXNfbG9hZBgTIAEo\
+        CFIHaGFzTG9hZBIlCg5ob3N0c19tZXRhZGF0YRgUIAEoCFINaG9zdHNNZXRhZGF0YRIcCglmb3Jnb3R0ZW4YFSABKA\
+        hSCWZvcmdvdHRlbhIaCghkcmFpbmluZxgWIAEoCFIIZHJhaW5pbmciEgoQTGlzdE5vZGVzUmVxdWVzdCKUAQoRTGlz\
+        dE5vZGVzUmVzcG9uc2USLwoFbm9kZXMYASADKAsyGS5wb3N0aG91c2UudjEuQ2x1c3Rlck5vZGVSBW5vZGVzEhgKB2\
+        NsdXN0ZXIYAiABKAlSB2NsdXN0ZXISGAoHdmVyc2lvbhgDIAEoBFIHdmVyc2lvbhIaCghyZXZpc2lvbhgEIAEoBFII\
+        cmV2aXNpb24iWgoRRm9yZ2V0Tm9kZVJlcXVlc3QSEgoEbm9kZRgBIAEoCVIEbm9kZRIdCgphbGxvd19sb3NzGAIgAS\
+        gIUglhbGxvd0xvc3MSEgoEdW5kbxgDIAEoCFIEdW5kbyIUChJJbml0Q2x1c3RlclJlcXVlc3QiSQoTSW5pdENsdXN0\
+        ZXJSZXNwb25zZRIYCgdjbHVzdGVyGAEgASgJUgdjbHVzdGVyEhgKB3ZlcnNpb24YAiABKARSB3ZlcnNpb24yyRUKDE\
+        FkbWluU2VydmljZRJFCglHZXRTdGF0dXMSHi5wb3N0aG91c2UudjEuR2V0U3RhdHVzUmVxdWVzdBoYLnBvc3Rob3Vz\
+        ZS52MS5Ob2RlU3RhdHVzElUKDENyZWF0ZVRlbmFudBIhLnBvc3Rob3VzZS52MS5DcmVhdGVUZW5hbnRSZXF1ZXN0Gi\
+        IucG9zdGhvdXNlLnYxLkNyZWF0ZVRlbmFudFJlc3BvbnNlElIKC0xpc3RUZW5hbnRzEiAucG9zdGhvdXNlLnYxLkxp\
+        c3RUZW5hbnRzUmVxdWVzdBohLnBvc3Rob3VzZS52MS5MaXN0VGVuYW50c1Jlc3BvbnNlEj4KCUdldFRlbmFudBIbLn\
+        Bvc3Rob3VzZS52MS5UZW5hbnRSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJCCg1TdXNwZW5kVGVuYW50Ehsu\
+        cG9zdGhvdXNlLnYxLlRlbmFudFJlcXVlc3QaFC5wb3N0aG91c2UudjEuVGVuYW50EkEKDFJlc3VtZVRlbmFudBIbLn\
+        Bvc3Rob3VzZS52MS5UZW5hbnRSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJBCgxEZWxldGVUZW5hbnQSGy5w\
+        b3N0aG91c2UudjEuVGVuYW50UmVxdWVzdBoULnBvc3Rob3VzZS52MS5UZW5hbnQSPwoIU2V0UXVvdGESHS5wb3N0aG\
+        91c2UudjEuU2V0UXVvdGFSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLlRlbmFudBJMCglDcmVhdGVLZXkSHi5wb3N0aG91\
+        c2UudjEuQ3JlYXRlS2V5UmVxdWVzdBofLnBvc3Rob3VzZS52MS5DcmVhdGVLZXlSZXNwb25zZRJHCghMaXN0S2V5cx\
+        IbLnBvc3Rob3VzZS52MS5UZW5hbnRSZXF1ZXN0Gh4ucG9zdGhvdXNlLnYxLkxpc3RLZXlzUmVzcG9uc2USPgoJUmV2\
+        b2tlS2V5Eh4ucG9zdGhvdXNlLnYxLlJldm9rZUtleVJlcXVlc3QaES5wb3N0aG91c2UudjEuS2V5ElUKDExpc3RDaG\
+        FubmVscxIhLnBvc3Rob3VzZS52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiIucG9zdGhvdXNlLnYxLkxpc3RDaGFubmVs\
+        c1Jlc3BvbnNlEkEKCkdldENoYW5uZWwSHC5wb3N0aG91c2UudjEuQ2hhbm5lbFJlcXVlc3QaFS5wb3N0aG91c2Uudj\
+        EuQ2hhbm5lbBJVCgxHcmFudENoYW5uZWwSIS5wb3N0aG91c2UudjEuR3JhbnRDaGFubmVsUmVxdWVzdBoiLnBvc3Ro\
+        b3VzZS52MS5HcmFudENoYW5uZWxSZXNwb25zZRJUCgtSZXZva2VHcmFudBIhLnBvc3Rob3VzZS52MS5HcmFudENoYW\
+        5uZWxSZXF1ZXN0GiIucG9zdGhvdXNlLnYxLkdyYW50Q2hhbm5lbFJlc3BvbnNlElgKDURlbGV0ZUNoYW5uZWwSIi5w\
+        b3N0aG91c2UudjEuRGVsZXRlQ2hhbm5lbFJlcXVlc3QaIy5wb3N0aG91c2UudjEuRGVsZXRlQ2hhbm5lbFJlc3Bvbn\
+        NlElUKDlZlcmlmeUNoYW5uZWxzEiMucG9zdGhvdXNlLnYxLlZlcmlmeUNoYW5uZWxzUmVxdWVzdBocLnBvc3Rob3Vz\
+        ZS52MS5WZXJpZnlQcm9ncmVzczABElEKDENyZWF0ZUJhY2t1cBIhLnBvc3Rob3VzZS52MS5DcmVhdGVCYWNrdXBSZX\
+        F1ZXN0GhwucG9zdGhvdXNlLnYxLkJhY2t1cFByb2dyZXNzMAESYQoQQ3JlYXRlQWRtaW5Ub2tlbhIlLnBvc3Rob3Vz\
+        ZS52MS5DcmVhdGVBZG1pblRva2VuUmVxdWVzdBomLnBvc3Rob3VzZS52MS5DcmVhdGVBZG1pblRva2VuUmVzcG9uc2\
+        USYQoQUm90YXRlU2lnbmluZ0tleRIlLnBvc3Rob3VzZS52MS5Sb3RhdGVTaWduaW5nS2V5UmVxdWVzdBomLnBvc3Ro\
+        b3VzZS52MS5Sb3RhdGVTaWduaW5nS2V5UmVzcG9uc2USTAoJRHJhaW5Ob2RlEh4ucG9zdGhvdXNlLnYxLkRyYWluTm\
+        9kZVJlcXVlc3QaHy5wb3N0aG91c2UudjEuRHJhaW5Ob2RlUmVzcG9uc2USZAoRTGlzdFJlZ2lzdHJhdGlvbnMSJi5w\
+        b3N0aG91c2UudjEuTGlzdFJlZ2lzdHJhdGlvbnNSZXF1ZXN0GicucG9zdGhvdXNlLnYxLkxpc3RSZWdpc3RyYXRpb2\
+        5zUmVzcG9uc2USUwoPR2V0UmVnaXN0cmF0aW9uEiQucG9zdGhvdXNlLnYxLkdldFJlZ2lzdHJhdGlvblJlcXVlc3Qa\
+        Gi5wb3N0aG91c2UudjEuUmVnaXN0cmF0aW9uEl4KDkRpc2NvdmVyQWdlbnRzEiMucG9zdGhvdXNlLnYxLkRpc2Nvdm\
+        VyQWdlbnRzUmVxdWVzdBonLnBvc3Rob3VzZS52MS5MaXN0UmVnaXN0cmF0aW9uc1Jlc3BvbnNlElIKC1B1cmdlT3Jp\
+        Z2luEiAucG9zdGhvdXNlLnYxLlB1cmdlT3JpZ2luUmVxdWVzdBohLnBvc3Rob3VzZS52MS5QdXJnZU9yaWdpblJlc3\
+        BvbnNlEkEKCUdldEdvc3NpcBIeLnBvc3Rob3VzZS52MS5HZXRHb3NzaXBSZXF1ZXN0GhQucG9zdGhvdXNlLnYxLkdv\
+        c3NpcBJPCgpTeW5jR29zc2lwEh8ucG9zdGhvdXNlLnYxLlN5bmNHb3NzaXBSZXF1ZXN0GiAucG9zdGhvdXNlLnYxLl\
+        N5bmNHb3NzaXBSZXNwb25zZRI7CgdHZXRSaW5nEhwucG9zdGhvdXNlLnYxLkdldFJpbmdSZXF1ZXN0GhIucG9zdGhv\
+        dXNlLnYxLlJpbmcSQQoIUGxhblJpbmcSHS5wb3N0aG91c2UudjEuUGxhblJpbmdSZXF1ZXN0GhYucG9zdGhvdXNlLn\
+        YxLlJpbmdQbGFuEkMKCVN0YWdlUmluZxIeLnBvc3Rob3VzZS52MS5TdGFnZVJpbmdSZXF1ZXN0GhYucG9zdGhvdXNl\
+        LnYxLlJpbmdQbGFuEkMKCUFwcGx5UmluZxIeLnBvc3Rob3VzZS52MS5BcHBseVJpbmdSZXF1ZXN0GhYucG9zdGhvdX\
+        NlLnYxLlJpbmdQbGFuElAKDkdldFJpbmdIaXN0b3J5EiMucG9zdGhvdXNlLnYxLkdldFJpbmdIaXN0b3J5UmVxdWVz\
+        dBoZLnBvc3Rob3VzZS52MS5SaW5nSGlzdG9yeRJMCglMaXN0Tm9kZXMSHi5wb3N0aG91c2UudjEuTGlzdE5vZGVzUm\
+        VxdWVzdBofLnBvc3Rob3VzZS52MS5MaXN0Tm9kZXNSZXNwb25zZRJFCgpGb3JnZXROb2RlEh8ucG9zdGhvdXNlLnYx\
+        LkZvcmdldE5vZGVSZXF1ZXN0GhYucG9zdGhvdXNlLnYxLlJpbmdQbGFuElIKC0luaXRDbHVzdGVyEiAucG9zdGhvdX\
+        NlLnYxLkluaXRDbHVzdGVyUmVxdWVzdBohLnBvc3Rob3VzZS52MS5Jbml0Q2x1c3RlclJlc3BvbnNlYgZwcm90bzM
         """)),
     FileDescriptor(
       name: "posthouse/v1/channel.proto",
@@ -910,9 +1036,11 @@ public enum DescriptorSet {
 
   /// Every message type, in the order of its Swift name.
   public static let messages: [any ProtoMessage.Type] = [
+    AdminApplyRingRequest.self,
     AdminBackupProgress.self,
     AdminChannel.self,
     AdminChannelRequest.self,
+    AdminClusterNode.self,
     AdminCreateAdminTokenRequest.self,
     AdminCreateAdminTokenResponse.self,
     AdminCreateBackupRequest.self,
@@ -925,32 +1053,48 @@ public enum DescriptorSet {
     AdminDiscoverAgentsRequest.self,
     AdminDrainNodeRequest.self,
     AdminDrainNodeResponse.self,
+    AdminForgetNodeRequest.self,
     AdminGetGossipRequest.self,
     AdminGetRegistrationRequest.self,
+    AdminGetRingHistoryRequest.self,
+    AdminGetRingRequest.self,
     AdminGetStatusRequest.self,
     AdminGossip.self,
     AdminGossipOrigin.self,
     AdminGossipPeer.self,
     AdminGrantChannelRequest.self,
     AdminGrantChannelResponse.self,
+    AdminInitClusterRequest.self,
+    AdminInitClusterResponse.self,
     AdminKey.self,
     AdminListChannelsRequest.self,
     AdminListChannelsResponse.self,
     AdminListKeysResponse.self,
+    AdminListNodesRequest.self,
+    AdminListNodesResponse.self,
     AdminListRegistrationsRequest.self,
     AdminListRegistrationsResponse.self,
     AdminListTenantsRequest.self,
     AdminListTenantsResponse.self,
     AdminNodeStatus.self,
+    AdminPlanRingRequest.self,
     AdminPurgeOriginRequest.self,
     AdminPurgeOriginResponse.self,
     AdminQuota.self,
     AdminRegisteredSkill.self,
     AdminRegistration.self,
     AdminRevokeKeyRequest.self,
+    AdminRing.self,
+    AdminRingHistory.self,
+    AdminRingMove.self,
+    AdminRingNode.self,
+    AdminRingPlan.self,
+    AdminRingSlot.self,
+    AdminRingVersion.self,
     AdminRotateSigningKeyRequest.self,
     AdminRotateSigningKeyResponse.self,
     AdminSetQuotaRequest.self,
+    AdminStageRingRequest.self,
     AdminSyncGossipRequest.self,
     AdminSyncGossipResponse.self,
     AdminTenant.self,
@@ -975,6 +1119,20 @@ public enum DescriptorSet {
     AnycastUnregisterSkillsRequest.self,
     AnycastUnregisterSkillsResponse.self,
     AnycastVectorElement.self,
+    ClusterLoad.self,
+    ClusterMoveRequest.self,
+    ClusterMoveResponse.self,
+    ClusterOperatorRequest.self,
+    ClusterOperatorResponse.self,
+    ClusterPushRequest.self,
+    ClusterPushResponse.self,
+    ClusterRelay.self,
+    ClusterSlotTry.self,
+    ClusterState.self,
+    ClusterSyncRequest.self,
+    ClusterSyncResponse.self,
+    ClusterVacantRequest.self,
+    ClusterVacantResponse.self,
     HealthCheckRequest.self,
     HealthCheckResponse.self,
     HealthListRequest.self,

@@ -19,6 +19,7 @@ let namingRules: [String: NamingRule] = [
     // The engine has a Durability of its own.
     renamed: ["Durability": "ChannelDurability"]),
   "posthouse/v1/admin.proto": NamingRule(prefix: "Admin", output: "Admin.swift"),
+  "posthouse/cluster/v1/cluster.proto": NamingRule(prefix: "Cluster", output: "Cluster.swift"),
   "agentanycast/v1/registry_service.proto": NamingRule(
     prefix: "Anycast", output: "AnycastRegistry.swift"),
   "agentanycast/v1/federation.proto": NamingRule(

@@ -5,15 +5,19 @@ internal import Settings
 /// Ends a node so that another can go on: its agents are told to connect anew.
 enum NodeDrain: Command {
   static let form = CommandForm(
-    "node drain", "End a node: calls under way finish, streams end with OK, then it exits.",
+    "node drain",
+    "End a node: calls under way finish, streams end with OK, then it exits. With NODE: hand its slots "
+      + "over to the others first, and go on running.",
+    arguments: [CommandArgument("NODE", required: false)],
     options: [
       CommandOption(
         "--grace", value: "DURATION",
         "For calls under way (a bare number: seconds). Default: the node's setting drain.")
     ],
-    examples: ["posthouse node drain --grace 5s"])
+    examples: ["posthouse node drain --grace 5s", "posthouse node drain n3"])
 
   static func run(_ call: Call) throws(Fault) {
+    if let name = call.parsed.argument(0) { return try handOver(name, call) }
     let grace = try grace(call)
     let link = try call.link()
     if link.isOffline { throw Fault(.unreachable, "no node runs on this data directory") }
@@ -32,6 +36,28 @@ enum NodeDrain: Command {
         notes: [
           Note("Draining: the node takes nothing new and exits by itself.", .good),
           Note("Next: posthouse status"),
+        ]))
+  }
+
+  /// The ring's part of it: the node owns nothing once its slots are elsewhere.
+  private static func handOver(_ name: String, _ call: Call) throws(Fault) {
+    if call.parsed.has("--grace") {
+      throw Fault(.usage, "--grace is for ending the asked node; \(name) hands its slots over")
+    }
+    var request = AdminStageRingRequest()
+    request.node = name
+    request.state = "draining"
+    request.apply = true
+    let plan: AdminRingPlan = try call.link().call(
+      AdminService.stageRing, request, timeout: try call.timeout())
+    call.renderer.show(
+      .record(
+        RingView.fields(plan), RingView.json(plan), name: name,
+        notes: plan.notes.map { Note($0, .bad) } + [
+          Note("\(name) gets no slots any more, and hands over those it has.", .good),
+          Note(
+            "When posthouse node show \(name) says 0 slots, end it: posthouse node drain, asked there."
+          ),
         ]))
   }
 

@@ -6,6 +6,7 @@ struct ApiRouter {
   /// What a route does with method, path, query and body.
   enum Route: Equatable {
     case openapi
+    case relays
     case account
     case tokens
     case usage
@@ -25,7 +26,7 @@ struct ApiRouter {
     /// In the order they stand in an `allow` header.
     var methods: [String] {
       switch self {
-      case .openapi, .account, .usage, .pending, .welcome, .grants: ["GET"]
+      case .openapi, .relays, .account, .usage, .pending, .welcome, .grants: ["GET"]
       case .keys, .channels, .invites: ["GET", "POST"]
       case .tokens, .join, .putWelcome: ["POST"]
       case .key, .invite, .grant: ["DELETE"]
@@ -49,6 +50,7 @@ struct ApiRouter {
     }
     switch (parts[0], parts.count) {
     case ("account", 1): return .account
+    case ("relays", 1): return .relays
     case ("tokens", 1): return .tokens
     case ("usage", 1): return .usage
     case ("keys", 1): return .keys
@@ -74,14 +76,15 @@ struct ApiRouter {
     }
   }
 
-  /// The action of a route and method that go together; nil for `openapi`, which asks nobody.
+  /// The action of a route and method that go together; nil for `openapi`, which asks nobody, and
+  /// for `relays`, which asks the cluster.
   static func action(
     _ route: Route, _ method: String, query: ApiQuery, body: [UInt8]
   ) throws(Fault) -> TokenAction? {
     let post = method == "POST"
     let members = try RequestBody(post ? body : [])
     switch route {
-    case .openapi: return nil
+    case .openapi, .relays: return nil
     case .account: return .account(org: nil)
     case .tokens:
       return .issueToken(

@@ -43,6 +43,23 @@ paths:
           content:
             application/yaml:
               schema: {type: object}
+  /v1/relays:
+    get:
+      operationId: listRelays
+      tags: [account]
+      summary: The nodes of this cluster, for clients that choose the nearest
+      description: |
+        Agents may connect to any node; each answers with the nodes it knows. A node without a cluster lists itself.
+      responses:
+        "200":
+          description: The nodes, by name.
+          content:
+            application/json:
+              schema: {$ref: "#/components/schemas/Relays"}
+        "401": {$ref: "#/components/responses/Unauthorized"}
+        "403": {$ref: "#/components/responses/Forbidden"}
+        "429": {$ref: "#/components/responses/TooMany"}
+        "503": {$ref: "#/components/responses/Unavailable"}
   /v1/account:
     get:
       operationId: getAccount
@@ -678,6 +695,37 @@ components:
         application/json:
           schema: {$ref: "#/components/schemas/Error"}
   schemas:
+    Relays:
+      type: object
+      required: [relays]
+      properties:
+        relays:
+          type: array
+          items: {$ref: "#/components/schemas/Relay"}
+    Relay:
+      type: object
+      required: [name, available, slots, version]
+      properties:
+        name: {type: string}
+        node_id: {type: [string, "null"], description: "16 hex digits; null without a cluster."}
+        region: {type: [string, "null"]}
+        zone: {type: [string, "null"]}
+        grpc: {type: [string, "null"], description: "HOST:PORT without TLS; null: it does not listen there."}
+        grpc_tls: {type: [string, "null"], description: HOST:PORT over TLS.}
+        http: {type: [string, "null"]}
+        http_tls: {type: [string, "null"]}
+        registry: {type: [string, "null"]}
+        available: {type: boolean, description: As the node that answers sees it; false while it drains.}
+        rtt_ms: {type: [integer, "null"], description: From the node that answers.}
+        slots: {type: integer, description: Slots of the ring that it owns.}
+        load:
+          type: [object, "null"]
+          description: As of the last seconds; null when not known.
+          required: [sessions, channels]
+          properties:
+            sessions: {type: integer, description: Streams of agents.}
+            channels: {type: integer, description: Channels in memory.}
+        version: {type: string}
     Error:
       type: object
       required: [error, code]

@@ -13,10 +13,18 @@ final class TokenApi {
 
   private let submit: Submit
   private let allowRedacted: Bool
+  private let relays: (@escaping @Sendable ([UInt8]) -> Void) -> Void
 
+  /// `relays` makes the JSON of `GET /v1/relays`, on the loop that `receive` is called on.
   /// `submit` runs a request and calls back once, on the loop that `receive` is called on.
-  init(submit: @escaping Submit, allowRedacted: Bool) {
+  init(
+    submit: @escaping Submit, allowRedacted: Bool,
+    relays: @escaping (@escaping @Sendable ([UInt8]) -> Void) -> Void = {
+      $0(JsonValue.object([("relays", .array([]))]).bytes)
+    }
+  ) {
     self.submit = submit
+    self.relays = relays
     self.allowRedacted = allowRedacted
   }
 
@@ -55,6 +63,7 @@ final class TokenApi {
     let peer = Self.host(request.peer.text)
     let caller: TokenCaller =
       allowRedacted && text == Self.redacted ? .redacted(peer: peer) : .bearer(text, peer: peer)
+    if route == .relays { return listRelays(caller, responder) }
     if request.method == "POST", !request.body.isEmpty,
       !ApiRouter.isJson(request.header("content-type"))
     {
@@ -79,6 +88,23 @@ final class TokenApi {
       switch result {
       case .success(let reply): respond(ApiAnswer(reply, wall: wall), responder)
       case .failure(let fault): respond(ApiAnswer(fault, wall: wall), responder)
+      }
+    }
+  }
+
+  private func listRelays(_ caller: TokenCaller, _ responder: HttpResponder) {
+    submit(TokenRequest(caller, .authenticate)) { [self] result in
+      if case .failure(let fault) = result {
+        respond(ApiAnswer(fault, wall: responder.loop.now.wall), responder)
+        return
+      }
+      let holder = ResponderHolder(responder)
+      relays { body in
+        holder.responder.respond(
+          HttpResponse(
+            status: 200,
+            headers: [("content-type", "application/json"), ("cache-control", "no-store")],
+            body: body))
       }
     }
   }
@@ -110,4 +136,10 @@ final class TokenApi {
     let groups = host.dropFirst().split(separator: ":", omittingEmptySubsequences: false)
     return groups.prefix { !$0.isEmpty }.prefix(4).joined(separator: ":") + "::"
   }
+}
+
+/// A responder that waits for an answer that comes by other loops, back on its own.
+private final class ResponderHolder: @unchecked Sendable {
+  let responder: HttpResponder
+  init(_ responder: HttpResponder) { self.responder = responder }
 }
