@@ -37,7 +37,8 @@ extension NodeEngine {
   mutating func examine(_ c: Channel, at now: Now) {
     let p = policy(c)
     guard case .ready = c.phase, c.ref.archived, !p.isUnlimited, !c.retentionBusy,
-      c.deleteToken == nil, inTrouble == nil, c.written.last >= c.written.oldest
+      c.deleteToken == nil, inTrouble == nil, c.written.last >= c.written.oldest,
+      sealedSlots.isEmpty || !sealedSlots.contains(c.slot)
     else { return }
     let messages = c.written.last + 1 - c.written.oldest
     if let oldest = c.oldestRecord {
@@ -61,7 +62,7 @@ extension NodeEngine {
   /// What of the oldest records goes.
   mutating func decide(_ rows: [Row], _ c: Channel, at now: Now) {
     c.retentionBusy = false
-    guard c.deleteToken == nil, inTrouble == nil else { return }
+    guard c.deleteToken == nil, inTrouble == nil, !sealedSlots.contains(c.slot) else { return }
     let p = policy(c)
     var trim = Trim(
       oldest: c.written.oldest, records: 0, bytes: 0, slotIndexes: [], producers: [], next: nil)
@@ -161,6 +162,12 @@ extension NodeEngine {
     }
     guard c.ref.archived, c.written.last > 0 || c.last > 0 || !c.grants.isEmpty else {
       effects.append(.deleted(c.ref, token: token, Fault(.notFound)))
+      return
+    }
+    if sealedSlots.contains(c.slot) {
+      effects.append(
+        .deleted(
+          c.ref, token: token, Fault(.unavailable, "the channel is on its way to another node")))
       return
     }
     if let trouble = inTrouble, failing || failure != nil {

@@ -112,7 +112,9 @@ extension NodeEngine {
     slotNext[Int(c.slot)] += 1
     scratch.writer.begin(
       RecordHeader(
-        first: first, count: UInt32(items.count), ownership: 1, slotIndex: index, wall: part.wall,
+        first: first, count: UInt32(items.count),
+        ownership: ownership.isEmpty ? 1 : ownership[c.slot] ?? 1, slotIndex: index,
+        wall: part.wall,
         previous: part.mark.hash))
     var bytes: UInt64 = 0
     // By index, here and below: each item taken out would be counted in and out.
@@ -147,34 +149,15 @@ extension NodeEngine {
 
   /// One row per producer in a record: what it has there.
   private func putProducers(_ items: ArraySlice<Item>, _ c: Channel, into set: inout WriteSet) {
-    var order: [UInt64] = []
-    var runs: [UInt64: [ProducerRun]] = [:]
-    var running: (producer: UInt64, run: ProducerRun)?
-    func note(_ r: (producer: UInt64, run: ProducerRun)) {
-      if runs[r.producer] == nil { order.append(r.producer) }
-      runs[r.producer, default: []].append(r.run)
-    }
+    var gathering = ProducerRuns()
     for at in items.indices where items[at].publication.producer != 0 {
       guard case .append(let sequence, _) = items[at].role else { continue }
       let p = items[at].publication
-      if var r = running, r.producer == p.producer, r.run.lastSequence + 1 == sequence,
-        r.run.lastProducerSequence + 1 == p.producerSequence
-      {
-        r.run.count += 1
-        running = r
-        continue
-      }
-      if let r = running { note(r) }
-      running = (
-        p.producer,
-        ProducerRun(producerSequence: p.producerSequence, sequence: sequence, count: 1)
-      )
+      gathering.add(p.producer, p.producerSequence, at: sequence)
     }
-    if let r = running { note(r) }
-    for producer in order {
-      guard let has = runs[producer], let first = has.first else { continue }
+    for (producer, has) in gathering.finish() {
       set.put(
-        .state, key: ProducerRow.key(c.ref.id, producer, first.producerSequence),
+        .state, key: ProducerRow.key(c.ref.id, producer, has[0].producerSequence),
         value: ProducerRow.value(has))
     }
   }

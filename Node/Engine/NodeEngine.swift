@@ -75,6 +75,9 @@ public struct NodeEngine {
   var sessions: [[Session?]] = []
   /// Next slot log index, by slot.
   var slotNext: [UInt64]
+  /// Ownership epochs that are not 1, and slots on their way to another node.
+  var ownership: [UInt16: UInt64] = [:]
+  var sealedSlots: Set<UInt16> = []
 
   var dirty: [Channel] = []
   var inFlight = Ring<WriteInFlight>()
