@@ -15,8 +15,8 @@ public struct SigningKey: Sendable {
   }
 }
 
-/// The keys JWTs are signed with: the current one signs, it and the previous one verify. Kept in
-/// `signing-keys.json`, mode 0600, outside the database.
+/// The keys JWTs are signed with: the current one signs, it, the previous and the next one verify. Kept in
+/// `signing-keys.json`, mode 0600, outside the database. The nodes of a cluster have the same ones.
 public struct SigningKeys: Sendable {
   public static let fileName = "signing-keys.json"
   /// Bytes of the file at most.
@@ -24,16 +24,25 @@ public struct SigningKeys: Sendable {
 
   public private(set) var current: SigningKey
   public private(set) var previous: SigningKey?
+  /// Signs as soon as every node of the cluster has it.
+  public private(set) var next: SigningKey?
+  /// Rises with each change in a cluster; 0: these are of no cluster.
+  public private(set) var edition: UInt64
 
-  public init(current: SigningKey, previous: SigningKey? = nil) {
+  public init(
+    current: SigningKey, previous: SigningKey? = nil, next: SigningKey? = nil, edition: UInt64 = 0
+  ) {
     self.current = current
     self.previous = previous
+    self.next = next
+    self.edition = edition
   }
 
   /// The key that a `kid` names.
   public func key(_ kid: String) -> SigningKey? {
     if kid == current.kid { return current }
     if let previous, kid == previous.kid { return previous }
+    if let next, kid == next.kid { return next }
     return nil
   }
 
@@ -58,7 +67,8 @@ public struct SigningKeys: Sendable {
       }
       previous = key
     }
-    return SigningKeys(current: current, previous: previous)
+    return SigningKeys(
+      current: current, previous: previous, next: file.next?.key, edition: file.edition ?? 0)
   }
 
   /// Signs with a fresh key from now on; the key before it still verifies, the one before that no more.
@@ -69,14 +79,54 @@ public struct SigningKeys: Sendable {
     self = next
   }
 
+  // MARK: in a cluster
+
+  /// These are the cluster's from now on: of the node that has them first.
+  public func founding() -> SigningKeys {
+    edition > 0
+      ? self : SigningKeys(current: current, previous: previous, next: next, edition: 1)
+  }
+
+  /// With a key that all nodes get before it signs. One that was on its way already stays the one.
+  public func announcing(_ key: @autoclosure () -> SigningKey) -> SigningKeys {
+    SigningKeys(
+      current: current, previous: previous, next: next ?? key(),
+      edition: next == nil ? edition + 1 : edition)
+  }
+
+  /// The announced key signs; the key before it still verifies, the one before that no more.
+  public func activating() -> SigningKeys {
+    guard let next else { return self }
+    return SigningKeys(current: next, previous: current, edition: edition + 1)
+  }
+
+  /// For another node of the cluster, over a connection that is as secret as the file.
+  public var encoded: [UInt8] { json.map { [UInt8]($0) } ?? [] }
+
+  /// What another node sent; nil when it is no such set, or of no cluster.
+  public init?(decoding bytes: [UInt8]) {
+    guard bytes.count <= SigningKeys.fileBytes,
+      let file = try? JSONDecoder().decode(File.self, from: Data(bytes)), file.version == 1,
+      let current = file.current.key, let edition = file.edition, edition > 0
+    else { return nil }
+    self.init(
+      current: current, previous: file.previous?.key, next: file.next?.key, edition: edition)
+  }
+
+  // MARK: the file
+
   public func save(path: String) throws(Fault) {
-    let file = File(version: 1, current: File.Key(current), previous: previous.map { File.Key($0) })
+    guard let data = json else { throw Fault(.internal, "signing keys cannot be encoded") }
+    try PrivateFile.write(path, [UInt8](data) + [0x0a])
+  }
+
+  private var json: Data? {
+    let file = File(
+      version: 1, current: File.Key(current), previous: previous.map { File.Key($0) },
+      next: next.map { File.Key($0) }, edition: edition > 0 ? edition : nil)
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-    guard let data = try? encoder.encode(file) else {
-      throw Fault(.internal, "signing keys cannot be encoded")
-    }
-    try PrivateFile.write(path, [UInt8](data) + [0x0a])
+    return try? encoder.encode(file)
   }
 
   private struct File: Codable {
@@ -103,5 +153,7 @@ public struct SigningKeys: Sendable {
     var version: Int
     var current: Key
     var previous: Key?
+    var next: Key?
+    var edition: UInt64?
   }
 }

@@ -319,9 +319,9 @@ final class Guarded<Value: Sendable>: Sendable {
 extension SigningKeys {
   /// In the form the token engine and the loops verify with.
   var set: SigningKeySet {
-    var secrets = [current.kid: unsafe current.secret.withUnsafeBytes { unsafe [UInt8]($0) }]
-    if let previous {
-      secrets[previous.kid] = unsafe previous.secret.withUnsafeBytes { unsafe [UInt8]($0) }
+    var secrets: [String: [UInt8]] = [:]
+    for key in [current, previous, next].compactMap(\.self) {
+      secrets[key.kid] = unsafe key.secret.withUnsafeBytes { unsafe [UInt8]($0) }
     }
     return SigningKeySet(current: current.kid, secrets: secrets)
   }

@@ -214,6 +214,18 @@ struct Accounts {
     }
   }
 
+  /// Its slot is another node's now.
+  mutating func forget(_ tenant: TenantID) {
+    guard let gone = byID.removeValue(forKey: tenant) else { return }
+    orgs.remove(gone.record.org)
+    for state in gone.channels.values {
+      for grantee in state.grants.keys {
+        granted[grantee]?[state.record.id] = nil
+        if granted[grantee]?.isEmpty == true { granted[grantee] = nil }
+      }
+    }
+  }
+
   private mutating func clear(_ tenant: TenantID) {
     guard let old = byID[tenant] else { return }
     var fresh = Account(record: old.record)

@@ -73,6 +73,17 @@ public enum JWT {
     return claims
   }
 
+  /// The tenant a token says it is of; nil when it says none in our way. Nothing is checked: it only tells
+  /// who can.
+  static func tenantClaimed(by token: String) -> TenantID? {
+    guard token.utf8.count <= Limits.jwtBytes else { return nil }
+    let parts = token.split(separator: ".", maxSplits: 3, omittingEmptySubsequences: false)
+    guard parts.count == 3, let payload = Text.base64urlDecode(String(parts[1])),
+      case .string(let subject)? = FlatJSON.parse(payload)?["sub"]
+    else { return nil }
+    return RecordAddress(subject)?.tenant
+  }
+
   private static func read(_ payload: [UInt8]) throws(Fault) -> TokenClaims {
     guard let members = FlatJSON.parse(payload), members["iss"] == .string(issuer),
       case .string(let subject)? = members["sub"], case .string(let org)? = members["org"],

@@ -10,6 +10,8 @@ struct Caller {
   var viaToken = false
   /// For the audit log.
   var actor: String
+  /// Of another node's tenant: what that node said of its quota. nil: the accounts here say it.
+  var isOverQuota: Bool?
 
   var isAdmin: Bool { principal == nil }
 }
@@ -24,7 +26,7 @@ extension TokenEngine {
   mutating func admit(_ request: TokenRequest, at now: Now) throws(Fault) {
     let peer: String
     switch request.caller {
-    case .admin: return
+    case .admin, .proven: return
     case .bearer(_, let from), .redacted(let from): peer = from
     }
     let principal: Principal
@@ -40,14 +42,11 @@ extension TokenEngine {
     guard accounts[principal.tenant]?.keys[principal.key] != nil else { return }
     accounts[principal.tenant]!.keys[principal.key]!.lastUsed = now.wall
     let admitted =
-      switch request.action {
-      case .pending, .getWelcome:
-        accounts[principal.tenant]!.keys[principal.key]!.polls.take(
-          at: now.monotonic, perSecond: settings.pollsPerSecond, burst: settings.pollsBurst)
-      default:
-        accounts[principal.tenant]!.keys[principal.key]!.calls.take(
-          at: now.monotonic, perSecond: settings.callsPerSecond, burst: settings.callsBurst)
-      }
+      request.action.isPoll
+      ? accounts[principal.tenant]!.keys[principal.key]!.polls.take(
+        at: now.monotonic, perSecond: settings.pollsPerSecond, burst: settings.pollsBurst)
+      : accounts[principal.tenant]!.keys[principal.key]!.calls.take(
+        at: now.monotonic, perSecond: settings.callsPerSecond, burst: settings.callsBurst)
     if !admitted { throw Fault(.rateLimited, "more calls of this key than its budget") }
   }
 
@@ -55,6 +54,12 @@ extension TokenEngine {
     switch caller {
     case .admin(let actor): return Caller(principal: nil, scopes: .all, actor: actor)
     case .bearer(let text, _): return try identify(text, wall: now.wall)
+    case .proven(let proven):
+      let own = proven.principal
+      return Caller(
+        principal: own, scopes: proven.scopes, viaToken: proven.viaToken,
+        actor: "key:\(RecordAddress(tenant: own.tenant, record: own.key))",
+        isOverQuota: proven.isOverQuota)
     case .redacted:
       guard let (account, key) = onlyKey() else {
         throw Fault(.unauthorized, "a hidden key works on a node with one tenant only")
@@ -148,6 +153,10 @@ extension TokenEngine {
 
   /// What makes things is refused while the tenant is over its quota.
   func requireQuota(_ caller: Caller, at now: Now) throws(Fault) {
+    if let over = caller.isOverQuota {
+      if over { throw Fault(.quotaExceeded) }
+      return
+    }
     guard let own = caller.principal, let account = accounts[own.tenant] else { return }
     if account.isOverQuota(UsageRow.day(now.wall)) { throw Fault(.quotaExceeded) }
   }

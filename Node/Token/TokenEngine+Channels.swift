@@ -106,7 +106,10 @@ extension TokenEngine {
       }
     }
     if let own = caller.principal {
-      take(try account(own.tenant), after: after)
+      // Another node's tenant: that node lists what is its own.
+      if caller.isOverQuota == nil || accounts[own.tenant] != nil {
+        take(try account(own.tenant), after: after)
+      }
       for (id, owner) in accounts.granted[own.tenant] ?? [:] {
         guard let state = accounts[owner]?.channels[id] else { continue }
         let name = state.record.name
@@ -140,15 +143,13 @@ extension TokenEngine {
   }
 
   func grant(
-    _ text: String, _ org: String, _ caller: Caller, at now: Now
+    _ text: String, _ org: String, _ grantee: TenantID, _ caller: Caller, at now: Now
   ) throws(Fault) -> Decision {
-    try requireAdmin(caller)
     let (name, id) = try channelID(text)
     let account = try account(named: name.org)
-    let grantee = try self.account(named: org).record
-    if grantee.id == account.record.id { throw Fault(.badRequest, "the channel is its own") }
+    if grantee == account.record.id { throw Fault(.badRequest, "the channel is its own") }
     var change = Change(mutations: [])
-    if let old = account.channels[id]?.grants[grantee.id] {
+    if let old = account.channels[id]?.grants[grantee] {
       return .answer(
         .grant(
           GrantView(
@@ -158,13 +159,33 @@ extension TokenEngine {
       change.mutations.append(.putChannel(account.record.id, record))
     }
     let record = GrantRecord(
-      channel: id, tenant: grantee.id, org: org, created: now.wall, joined: false)
+      channel: id, tenant: grantee, org: org, created: now.wall, joined: false)
     change.mutations.append(.putGrant(account.record.id, record))
     change.effects = [
-      .granted(id, grantee.id, org: org), audit("channel.grant", caller, "\(name) to \(org)"),
+      .granted(id, grantee, org: org), audit("channel.grant", caller, "\(name) to \(org)"),
     ]
     change.reply = .grant(
       GrantView(channel: name.description, org: org, created: now.wall, joined: false))
+    return .change(change)
+  }
+
+  /// A tenant was deleted elsewhere: it may use nothing of the tenants here any more.
+  func dropGrantee(
+    _ tenant: TenantID, _ before: Instant?, _ caller: Caller
+  ) throws(Fault) -> Decision {
+    try requireAdmin(caller)
+    let granted = (accounts.granted[tenant] ?? [:]).filter { channel, owner in
+      guard let grant = accounts[owner]?.channels[channel]?.grants[tenant] else { return false }
+      return before.map { grant.created < $0 } ?? true
+    }.sorted { $0.key.bytes.lexicographicallyPrecedes($1.key.bytes) }
+    if granted.isEmpty { return .answer(.grantsDropped(0)) }
+    var change = Change(mutations: [], reply: .grantsDropped(granted.count))
+    for (channel, owner) in granted {
+      change.mutations.append(.dropGrant(owner, channel, tenant))
+      change.effects.append(.grantRevoked(channel, tenant))
+    }
+    let name = Text.hex(bigEndianBytes(tenant.value))
+    change.effects.append(audit("channel.revoke", caller, "every channel from tenant \(name)"))
     return .change(change)
   }
 

@@ -1,4 +1,5 @@
 internal import Base
+internal import Digest
 
 extension TokenEngine {
   /// What becomes of a request, by what is written now. Changes nothing but leases, polls and counts.
@@ -10,10 +11,10 @@ extension TokenEngine {
     case .createTenant, .listTenants, .suspendTenant, .resumeTenant, .deleteTenant, .setQuota,
       .account:
       return try decideTenant(request.action, caller, entropy: entropy, at: now)
-    case .createKey, .listKeys, .revokeKey, .authenticate, .issueToken, .checkPrincipal:
+    case .createKey, .listKeys, .revokeKey, .authenticate, .prove, .issueToken, .checkPrincipal:
       return try decideKey(request.action, caller, entropy: entropy, at: now)
-    case .registerChannel, .listChannels, .getChannel, .endChannel, .grant, .listGrants,
-      .revokeGrant:
+    case .registerChannel, .listChannels, .getChannel, .endChannel, .grant, .grantKnown,
+      .listGrants, .revokeGrant, .dropGrantee:
       return try decideChannel(request.action, caller, at: now)
     case .createInvite, .listInvites, .revokeInvite:
       return try decideInvite(request.action, caller, entropy: entropy, at: now)
@@ -69,6 +70,15 @@ extension TokenEngine {
         throw Fault(.badRequest, "an operator has no key")
       }
       return .answer(.principal(principal, caller.scopes))
+    case .prove:
+      guard let principal = caller.principal else {
+        throw Fault(.badRequest, "an operator has no key")
+      }
+      return .answer(
+        .proven(
+          ProvenCaller(
+            principal: principal, scopes: caller.scopes, viaToken: caller.viaToken,
+            isOverQuota: isOverQuota(principal.tenant, wall: now.wall))))
     case .issueToken(let ttl, let scope):
       return try issueToken(ttlSeconds: ttl, scope: scope, caller, at: now)
     case .checkPrincipal(let principal):
@@ -95,7 +105,15 @@ extension TokenEngine {
       let (state, owned) = try visible(name, caller)
       return .answer(.channel(view(state, name, owned: owned), created: false))
     case .endChannel(let name): return try endChannel(name, caller)
-    case .grant(let name, let org): return try grant(name, org, caller, at: now)
+    case .grant(let name, let org):
+      try requireAdmin(caller)
+      _ = try account(named: channelID(name).0.org)
+      return try grant(name, org, account(named: org).record.id, caller, at: now)
+    case .grantKnown(let name, let org):
+      try requireAdmin(caller)
+      guard isOrgName(org) else { throw Fault(.notFound, "no tenant of that name") }
+      return try grant(name, org, TenantID(org: org), caller, at: now)
+    case .dropGrantee(let tenant, let before): return try dropGrantee(tenant, before, caller)
     case .listGrants(let name): return .answer(try listGrants(name, caller))
     case .revokeGrant(let name, let org): return try revokeGrant(name, org, caller)
     default: preconditionFailure("not an action on channels")

@@ -13,14 +13,14 @@ public struct TokenEngine {
   var signingKeys: SigningKeySet
   var failures = FailureCounts()
   /// Rows that could not be read and stand for nothing: fewer rights, never more.
-  public private(set) var damagedRows = 0
+  public internal(set) var damagedRows = 0
 
   private var lastTicket: UInt64 = 0
   private var inFlight: [UInt64: InFlight] = [:]
-  private var busy: Set<TenantID> = []
-  private var exclusive = false
-  private var queues: [TenantID: [Job]] = [:]
-  private var exclusiveQueue: [Job] = []
+  private(set) var busy: Set<TenantID> = []
+  private(set) var exclusive = false
+  private(set) var queues: [TenantID: [Job]] = [:]
+  private(set) var exclusiveQueue: [Job] = []
   private var queued = 0
 
   /// `rows`: all of table `tokens`.
@@ -281,6 +281,7 @@ public struct TokenEngine {
       case .bearer(let text, _): bearerTenant(text)
       case .redacted: onlyKey()?.account.record.id ?? .none
       case .admin: .none
+      case .proven(let proven): proven.principal.tenant
       }
     }
     func tenant(_ org: String?) -> Lock { .tenant(org.map { TenantID(org: $0) } ?? own) }
@@ -288,10 +289,10 @@ public struct TokenEngine {
       .tenant(ChannelName(channel).map { TenantID(org: $0.org) } ?? .none)
     }
     switch request.action {
-    case .listTenants, .account, .listKeys, .authenticate, .checkPrincipal, .listChannels,
-      .getChannel, .listGrants, .listInvites, .pending, .getWelcome, .usage:
+    case .listTenants, .account, .listKeys, .authenticate, .prove, .checkPrincipal,
+      .listChannels, .getChannel, .listGrants, .listInvites, .pending, .getWelcome, .usage:
       return nil
-    case .deleteTenant: return .all
+    case .deleteTenant, .dropGrantee: return .all
     case .createTenant(let org, _), .suspendTenant(let org), .resumeTenant(let org),
       .setQuota(let org, _):
       return tenant(org)
@@ -299,7 +300,8 @@ public struct TokenEngine {
     case .revokeKey(let id), .revokeInvite(let id):
       return .tenant(RecordAddress(id)?.tenant ?? .none)
     case .issueToken: return .tenant(own)
-    case .grant(let channel, _), .registerChannel(let channel), .endChannel(let channel),
+    case .grant(let channel, _), .grantKnown(let channel, _), .registerChannel(let channel),
+      .endChannel(let channel),
       .revokeGrant(let channel, _), .createInvite(let channel, _, _):
       return owner(channel)
     case .join(_, let token, _, _):

@@ -12,6 +12,9 @@ public enum TokenReply: Sendable {
   case keys([KeyView])
   case key(KeyView)
   case principal(Principal, Scopes)
+  case proven(ProvenCaller)
+  /// Of that many grants.
+  case grantsDropped(Int)
   case token(String, expiresAt: Instant, Scopes)
   case channel(ChannelView, created: Bool)
   case channels([ChannelView], next: String)

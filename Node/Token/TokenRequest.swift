@@ -10,6 +10,8 @@ public enum TokenCaller: Sendable {
   case redacted(peer: String)
   /// An operator, whom the host has authenticated; `actor` goes to the audit log. No rate limit.
   case admin(actor: String)
+  /// Found good, and counted, by the node that has its tenant. Never from outside the cluster.
+  case proven(ProvenCaller)
 }
 
 /// One call of the token API, or of an operator.
@@ -34,6 +36,10 @@ public enum TokenAction: Sendable {
   case setQuota(org: String, TokenQuota)
   /// Registers the channel when it is not.
   case grant(channel: String, org: String)
+  /// The same for a tenant of another node, which has said that it is there.
+  case grantKnown(channel: String, org: String)
+  /// Ends the grants to a tenant that was deleted on another node; of one that was made anew, those from before.
+  case dropGrantee(TenantID, before: Instant?)
 
   /// The tenant, and the key when a bearer asks.
   case account(org: String?)
@@ -44,6 +50,8 @@ public enum TokenAction: Sendable {
 
   /// Who is behind the bearer text, and whether it still may. For gRPC stream opens, and keyless HTTP use.
   case authenticate
+  /// The same for a call that another node decides: counts it, and says what that node must know.
+  case prove(polling: Bool)
   /// A JWT for the caller's key. nil: `Limits.jwtSeconds`, all scopes of the key.
   case issueToken(ttlSeconds: Int64?, scope: String?)
   /// Are tenant and key still active? For streams and cached JWTs; needs no credential text.

@@ -74,6 +74,40 @@ import Testing
     }
   }
 
+  @Test("A cluster's keys: known to all before they sign, over the wire and on disk as they are")
+  func clusterKeys() throws {
+    try withDirectory { directory in
+      let path = directory + "/k.json"
+      let alone = try SigningKeys.loadOrCreate(path: path, now: .zero)
+      #expect(alone.edition == 0 && SigningKeys(decoding: alone.encoded) == nil)
+      let founded = alone.founding()
+      #expect(founded.edition == 1 && founded.founding().edition == 1)
+      #expect(founded.activating().edition == 1, "nothing to activate")
+      let announced = founded.announcing(.make(now: .zero))
+      let next = try #require(announced.next)
+      #expect(announced.current.kid == alone.current.kid && announced.edition == 2)
+      #expect(announced.key(next.kid) != nil)
+      #expect(announced.announcing(.make(now: .zero)).next?.kid == next.kid, "one at a time")
+      let signing = announced.activating()
+      #expect(signing.current.kid == next.kid && signing.next == nil && signing.edition == 3)
+      #expect(signing.key(alone.current.kid) != nil)
+      for keys in [founded, announced, signing] {
+        try keys.save(path: path)
+        let loaded = try #require(try SigningKeys.load(path: path))
+        let sent = try #require(SigningKeys(decoding: keys.encoded))
+        for copy in [loaded, sent] {
+          #expect(copy.edition == keys.edition && copy.current.kid == keys.current.kid)
+          #expect(copy.previous?.kid == keys.previous?.kid && copy.next?.kid == keys.next?.kid)
+          let secret = copy.current.secret.withUnsafeBytes { [UInt8]($0) }
+          #expect(keys.current.secret.equals(secret))
+        }
+      }
+      for bad in ["", "{}", #"{"version":2}"#] {
+        #expect(SigningKeys(decoding: Array(bad.utf8)) == nil)
+      }
+    }
+  }
+
   @Test("A signing-key file that others can read, or that is malformed, is refused by name")
   func refused() throws {
     try withDirectory { directory in

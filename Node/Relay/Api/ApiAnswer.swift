@@ -77,8 +77,8 @@ struct ApiAnswer {
       }
       body = .object(members)
     case .usage(let org, let days): body = Self.usage(org, days)
-    case .tenant, .tenantCreated, .tenants, .principal:
-      // Asked by operators and streams only, who do not come this way.
+    case .tenant, .tenantCreated, .tenants, .principal, .proven, .grantsDropped:
+      // Asked by operators, streams and other nodes only, who do not come this way.
       self = ApiAnswer(Fault(.internal, "an answer that has no HTTP form"), wall: wall)
     }
   }
