@@ -117,7 +117,7 @@ let package = Package(
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
         "Http", "Grpc", "Engine", "Slim", "Token", "Registry", "Gossip", "Ring", "Metadata",
-        "Membership",
+        "Membership", "Link", "LinkMail",
       ]),
     program("posthoused", "Node/posthoused", ["Base", "Report", "Settings", "Relay"]),
 
@@ -159,7 +159,8 @@ let package = Package(
       [
         "Base", "Digest", "Crypto", "Report", "Settings", "Store", "Codec", "Messages", "Loop",
         "Tls",
-        "Http", "Grpc", "Engine", "Slim", "Token", "Ring", "Membership", "Relay", "TestKit",
+        "Http", "Grpc", "Engine", "Slim", "Token", "Ring", "Membership", "Link", "LinkMail",
+        "Relay", "TestKit",
       ]),
     suite("RegistryTests", ["Base", "Registry"]),
     suite("GossipTests", ["Base", "Codec", "Messages", "Registry", "Gossip"]),

@@ -262,6 +262,20 @@ public enum Limits {
   public static let linkLastRetryMilliseconds: Int64 = 2_000
   /// Milliseconds for a connection between nodes to say who it is; longer: it is closed.
   public static let linkGreetingMilliseconds: Int64 = 5_000
+  /// Nodes that one process has had links to, itself counted; more are not linked until it starts anew.
+  public static let links = 125
+  /// Sessions of one node that use channels of another; further ones end with `unavailable`.
+  public static let linkSessions = 1 << 20
+  /// Sessions that one frame with a message is for; more: a second frame.
+  public static let linkDeliverSessions = 1_024
+  /// Bytes of a link's frame besides the message in it; a longer frame ends the connection.
+  public static let linkHeadBytes = 64 << 10
+  /// Bytes handed to a link's connection and not on the socket; what comes then waits, not encoded yet.
+  public static let linkOutputBytes = 4 << 20
+  /// Bytes of a link's HTTP/2 window: what may be under way in one round trip.
+  public static let linkWindowBytes = 8 << 20
+  /// Milliseconds without a word after which a link's connection is given up; every quarter of it something is said.
+  public static let linkSilenceMilliseconds: Int64 = 8_000
   /// UTF-8 bytes of a fault's name, and of its detail, as nodes tell each other; longer ones break the link.
   public static let faultTextBytes = 4_096
 

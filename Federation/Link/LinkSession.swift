@@ -146,11 +146,14 @@ public struct LinkSession<Item: Sendable>: Sendable {
   public enum Admission: Hashable, Sendable { case taken, full, unreachable }
 
   /// Takes a message over. `full`: as much as may wait does. `unreachable`: for longer than `patience`.
+  /// `isEssential`: one that cannot be refused without breaking what was agreed; there is four times the room for those.
   public mutating func enqueue(
-    _ item: Item, bytes: Int, into effects: inout [LinkEffect<Item>]
+    _ item: Item, bytes: Int, isEssential: Bool = false, into effects: inout [LinkEffect<Item>]
   ) -> Admission {
     if gaveUp { return .unreachable }
-    guard queuedBytes + bytes <= settings.queueBytes, queue.count - head < settings.queueItems
+    let room = isEssential ? 4 : 1
+    guard queuedBytes + bytes <= settings.queueBytes * room,
+      queue.count - head < settings.queueItems * room
     else {
       counts.refused += 1
       return .full
@@ -335,18 +338,31 @@ public struct LinkSession<Item: Sendable>: Sendable {
   public mutating func receiveTick(at now: Instant, into effects: inout [LinkEffect<Item>]) {
     askedFor = .distantFuture
     if state == .greeting, now >= greetingBy { return refuse(.silent, at: now, &effects) }
-    if mayGiveUp, now - downSince >= settings.patience {
-      gaveUp = true
-      counts.gaveUp += 1
-      // Some of it may have arrived: numbers that were used are not used again.
-      epoch += 1
-      confirmed = 0
-      sent = 0
-      effects.append(.unreachable(takeQueue()))
-      judge(&effects)
-    }
+    if mayGiveUp, now - downSince >= settings.patience { giveUp(&effects) }
     connectIfDue(now, &effects)
     schedule(&effects)
+  }
+
+  /// Gives the peer up at once, as if it had been out of reach for too long: what was agreed is void.
+  public mutating func abandon(at now: Instant, into effects: inout [LinkEffect<Item>]) {
+    if state != .down {
+      effects.append(.disconnect(nil))
+      lose(at: now, &effects)
+    }
+    if !gaveUp { giveUp(&effects) }
+    retryLater(now)
+    schedule(&effects)
+  }
+
+  private mutating func giveUp(_ effects: inout [LinkEffect<Item>]) {
+    gaveUp = true
+    counts.gaveUp += 1
+    // Some of it may have arrived: numbers that were used are not used again.
+    epoch += 1
+    confirmed = 0
+    sent = 0
+    effects.append(.unreachable(takeQueue()))
+    judge(&effects)
   }
 
   /// Not while a hello is on its way: what it says must stay true.
@@ -370,6 +386,7 @@ public struct LinkSession<Item: Sendable>: Sendable {
 
 /// Counted since the process began.
 public struct LinkCounts: Hashable, Sendable {
+  public init() {}
   public var connections = 0
   public var lost = 0
   public var refusals = 0

@@ -38,13 +38,15 @@ public struct FarSessions {
     var number: UInt64 = 0
     var uses: [ChannelID: Use] = [:]
     /// Publishes not answered, in the order they came.
-    var pending: [Pending] = []
-    var pendingBytes = 0
+    var pending = PendingQueue()
     var isPaused = false
+    /// Too much of it waits for answers.
+    var isCrowded = false
     /// Nodes that have heard of it.
     var opened: Set<NodeID> = []
-    /// Those that asked for a pause.
+    /// Those that asked for a pause, and those whose link is crowded.
     var pausedBy: Set<NodeID> = []
+    var slowedBy: Set<NodeID> = []
 
     init(_ id: SessionID, _ principal: Principal, _ kind: SessionKind, producer: UInt64) {
       self.id = id
@@ -78,13 +80,6 @@ public struct FarSessions {
     var count: UInt64 = 0
   }
 
-  private struct Pending {
-    var channel: ChannelID
-    /// With the far token and, where it had none, the far producer.
-    var publication: Publication
-    var token: UInt64
-  }
-
   private let loop: Int
   private let writer: UInt64
   private var sessions: [SessionID: Far] = [:]
@@ -92,6 +87,8 @@ public struct FarSessions {
   private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
   private var refs: [UInt32: ChannelRef] = [:]
   private var numbered: [ChannelID: UInt32] = [:]
+  /// Whose links are crowded: who publishes there is read no further.
+  private var crowded: Set<NodeID> = []
 
   /// - Parameters:
   ///   - loop: at most 255; channel numbers of two loops differ.
@@ -104,6 +101,20 @@ public struct FarSessions {
 
   public var count: Int { sessions.count }
 
+  /// Whether the session has used the channel through this.
+  public func uses(_ id: SessionID, _ channel: ChannelID) -> Bool {
+    sessions[id]?.uses[channel] != nil
+  }
+
+  /// Channels in use whose owner, as this was told last, is another than `owner` says.
+  public func channels(whoseOwnerIsNot owner: (ChannelID) -> NodeID) -> [ChannelRef] {
+    var found: [ChannelID: ChannelRef] = [:]
+    for far in sessions.values {
+      for (id, use) in far.uses where use.owner != owner(id) { found[id] = use.ref }
+    }
+    return found.values.sorted { $0.id < $1.id }
+  }
+
   // MARK: from sessions
 
   public mutating func publish(
@@ -111,18 +122,16 @@ public struct FarSessions {
     _ publication: Publication, to owner: NodeID, into effects: inout [FarEffect]
   ) {
     let far = session(id, principal, kind)
-    let use = use(far, ref, owner)
+    let use = use(far, ref, owner, &effects)
     far.number += 1
     var sent = publication
     sent.token = far.number
     if sent.producer == 0 { (sent.producer, sent.producerSequence) = (far.producer, far.number) }
     far.pending.append(
-      Pending(channel: ref.id, publication: sent, token: publication.token))
-    far.pendingBytes += publication.frame.count
-    if !far.isPaused, far.pendingBytes > Limits.farPendingBytes {
-      far.isPaused = true
-      effects.append(.pause(id))
-    }
+      PendingPublish(channel: ref.id, publication: sent, token: publication.token))
+    if far.pending.bytes > Limits.farPendingBytes { far.isCrowded = true }
+    if !crowded.isEmpty, crowded.contains(use.owner) { far.slowedBy.insert(use.owner) }
+    judge(far, &effects)
     if !use.waits { send(sent, far, use, &effects) }
   }
 
@@ -131,7 +140,7 @@ public struct FarSessions {
     follow: Bool, limit: UInt64, token: UInt64, to owner: NodeID, into effects: inout [FarEffect]
   ) {
     let far = session(id, principal, kind)
-    let use = use(far, ref, owner)
+    let use = use(far, ref, owner, &effects)
     // One cursor per session and channel: it goes on as it is.
     if let cursor = use.cursor {
       effects.append(.subscribed(id, ref, token: token, head: cursor.last ?? 0, nil))
@@ -179,11 +188,28 @@ public struct FarSessions {
     return made
   }
 
-  private func use(_ far: Far, _ ref: ChannelRef, _ owner: NodeID) -> Use {
+  private func use(
+    _ far: Far, _ ref: ChannelRef, _ owner: NodeID, _ effects: inout [FarEffect]
+  ) -> Use {
     if let known = far.uses[ref.id] { return known }
     let made = Use(ref, owner)
     far.uses[ref.id] = made
+    if owner == .none { wait(made, after: 0, &effects) }
     return made
+  }
+
+  /// Nothing is sent for it until `receiveOwner` names somebody.
+  private func wait(_ use: Use, after revision: UInt64, _ effects: inout [FarEffect]) {
+    use.waits = true
+    effects.append(.wantMap(after: revision, use.ref))
+  }
+
+  /// One pause, for whatever reasons.
+  private func judge(_ far: Far, _ effects: inout [FarEffect]) {
+    let wanted = far.isCrowded || !far.pausedBy.isEmpty || !far.slowedBy.isEmpty
+    guard wanted != far.isPaused else { return }
+    far.isPaused = wanted
+    effects.append(wanted ? .pause(far.id) : .resume(far.id))
   }
 
   // MARK: to owners
@@ -255,15 +281,15 @@ public struct FarSessions {
       guard let far = sessions[id], far.opened.remove(owner) != nil else { return }
       end(far, fault, &effects)
     case .pause(let id):
-      guard let far = sessions[id], far.pausedBy.insert(owner).inserted else { return }
-      if far.pausedBy.count == 1 { effects.append(.pause(id)) }
+      guard let far = sessions[id], far.opened.contains(owner) else { return }
+      far.pausedBy.insert(owner)
+      judge(far, &effects)
     case .resume(let id):
       guard let far = sessions[id], far.pausedBy.remove(owner) != nil else { return }
-      if far.pausedBy.isEmpty { effects.append(.resume(id)) }
+      judge(far, &effects)
     case .notOwner(let id, let channel, _, let revision):
       guard let (_, use) = find(id, channel, owner), !use.waits else { return }
-      use.waits = true
-      effects.append(.wantMap(after: revision, use.ref))
+      wait(use, after: revision, &effects)
     default: effects.append(.stray(owner))
     }
   }
@@ -331,14 +357,11 @@ public struct FarSessions {
     _ id: SessionID, _ channel: UInt32, _ number: UInt64, _ mls: MLSKind, _ outcome: LinkOutcome,
     _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
-    guard let (far, use) = find(id, channel, owner),
-      let at = far.pending.firstIndex(where: { $0.publication.token == number })
+    guard let (far, use) = find(id, channel, owner), let pending = far.pending.take(number)
     else { return }
-    let pending = far.pending.remove(at: at)
-    far.pendingBytes -= pending.publication.frame.count
-    if far.isPaused, far.pendingBytes <= Limits.farPendingBytes / 2 {
-      far.isPaused = false
-      effects.append(.resume(id))
+    if far.isCrowded, far.pending.bytes <= Limits.farPendingBytes / 2 {
+      far.isCrowded = false
+      judge(far, &effects)
     }
     let result: PublishOutcome
     switch outcome {
@@ -370,7 +393,8 @@ public struct FarSessions {
     for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
       guard let far = sessions[id], far.opened.remove(owner) != nil else { continue }
       effects.append(.forgive(id, owner))
-      if far.pausedBy.remove(owner) != nil, far.pausedBy.isEmpty { effects.append(.resume(id)) }
+      far.pausedBy.remove(owner)
+      judge(far, &effects)
       ask(far, { $0.owner == owner && !$0.waits }, &effects)
     }
   }
@@ -383,11 +407,50 @@ public struct FarSessions {
         continue
       }
       far.opened.remove(owner)
-      sessions[id] = nil
-      for other in far.opened.sorted() { effects.append(.mail(other, .closed(id))) }
-      effects.append(
-        .end(id, Fault(.unavailable, "the node that owns the channel is out of reach")))
+      giveUp(far, Fault(.unavailable, "the node that owns the channel is out of reach"), &effects)
     }
+  }
+
+  /// No map names an owner that takes the channel, for too long.
+  public mutating func receiveUnowned(_ ref: ChannelRef, into effects: inout [FarEffect]) {
+    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
+      guard let far = sessions[id], far.uses[ref.id]?.waits == true else { continue }
+      giveUp(far, Fault(.unavailable, "no node takes the channel at the moment"), &effects)
+    }
+  }
+
+  private mutating func giveUp(_ far: Far, _ fault: Fault, _ effects: inout [FarEffect]) {
+    sessions[far.id] = nil
+    for other in far.opened.sorted() { effects.append(.mail(other, .closed(far.id))) }
+    effects.append(.end(far.id, fault))
+  }
+
+  /// The link to that node holds much, or has room again: who publishes there waits.
+  public mutating func receiveCongested(
+    _ owner: NodeID, _ isCongested: Bool, into effects: inout [FarEffect]
+  ) {
+    if isCongested {
+      crowded.insert(owner)
+      return
+    }
+    guard crowded.remove(owner) != nil else { return }
+    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
+      guard let far = sessions[id], far.slowedBy.remove(owner) != nil else { continue }
+      judge(far, &effects)
+    }
+  }
+
+  /// The link took a publish no more: nothing of it has left. What has an answer gets it; a stream without answers
+  /// cannot go on behind a gap.
+  public mutating func receiveRefused(
+    _ id: SessionID, channel: UInt32, token number: UInt64, by owner: NodeID,
+    into effects: inout [FarEffect]
+  ) {
+    guard let far = sessions[id], let pending = far.pending.find(number) else { return }
+    let fault = Fault(.unavailable, "too much waits for the node that owns the channel")
+    if pending.token == 0 { return giveUp(far, fault, &effects) }
+    let mls = pending.publication.mls
+    answer(id, channel, number, mls, .refused(fault, winner: 0), owner, &effects)
   }
 
   /// A newer map: who owns the channel now. What the last owner was asked and has not done is asked of the new one.
@@ -401,9 +464,15 @@ public struct FarSessions {
         let number = introduce(ref, to: use.owner, &effects)
         effects.append(.mail(use.owner, .unsubscribe(id, channel: number)))
       }
+      far.slowedBy.remove(use.owner)
+      judge(far, &effects)
       use.owner = owner
       use.waits = false
-      ask(far, { $0 === use }, &effects)
+      if owner == .none {
+        wait(use, after: 0, &effects)
+      } else {
+        ask(far, { $0 === use }, &effects)
+      }
     }
   }
 
@@ -414,7 +483,7 @@ public struct FarSessions {
     for key in far.uses.keys.sorted() {
       if let use = far.uses[key], which(use) { sendCursor(far, use, &effects) }
     }
-    for pending in far.pending {
+    far.pending.forEach { pending in
       if let use = far.uses[pending.channel], which(use) {
         send(pending.publication, far, use, &effects)
       }

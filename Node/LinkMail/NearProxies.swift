@@ -15,16 +15,25 @@ public struct NearProxies: Sendable {
     var session: SessionID
   }
 
-  /// No loop has that number.
-  public static let loop = 254
-  private var slots: [Origin?] = []
+  private struct Slot: Sendable {
+    var id: SessionID
+    var origin: Origin
+  }
+
+  /// In the ids of these proxies: no loop has that number.
+  public let loop: Int
+  private var slots: [Slot?] = []
   private var generations: [UInt32] = []
   private var free: [Int] = []
   private var ids: [Key: SessionID] = [:]
   private var channels: [NodeID: [UInt32: ChannelRef]] = [:]
   private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
 
-  public init() {}
+  /// `loop`: at most 253; the ids of two tables differ by it.
+  public init(loop: Int = 253) {
+    precondition((0..<254).contains(loop), "loop \(loop)")
+    self.loop = loop
+  }
 
   public var count: Int { ids.count }
 
@@ -43,8 +52,9 @@ public struct NearProxies: Sendable {
       slots.append(nil)
       generations.append(0)
     }
-    let id = SessionID(loop: Self.loop, generation: generations[index], index: index)
-    slots[index] = Origin(node: node, session: session, principal: principal, kind: kind)
+    let id = SessionID(loop: loop, generation: generations[index], index: index)
+    slots[index] = Slot(
+      id: id, origin: Origin(node: node, session: session, principal: principal, kind: kind))
     ids[key] = id
     return id
   }
@@ -55,10 +65,8 @@ public struct NearProxies: Sendable {
 
   public func origin(_ proxy: SessionID) -> Origin? {
     let index = proxy.index
-    guard proxy.loop == Self.loop, index < slots.count, let found = slots[index],
-      ids[Key(node: found.node, session: found.session)] == proxy
-    else { return nil }
-    return found
+    guard index < slots.count, let found = slots[index], found.id == proxy else { return nil }
+    return found.origin
   }
 
   /// - Returns: the proxy that ended.

@@ -161,8 +161,9 @@ extension NodeHost {
 
   /// Other nodes call here, all of them on loop 0.
   private func listenCluster(_ host: ClusterHost) throws {
-    let server = GrpcServer(loops: [loops[0]])
+    let server = GrpcServer(loops: [loops[0]], settings: LinkHost.httpSettings)
     host.calls.register(on: server, home: loops[0])
+    links?.register(on: server)
     let tls = host.tls
     addresses.cluster = try listen("cluster.listen", host.settings.listen) {
       server.listen($0, tls: { tls.makeServerWire() }, maximumConnections: Limits.ringNodes * 4)

@@ -27,6 +27,8 @@ public final class NodeHost: @unchecked Sendable {
   private(set) var registryHost: RegistryHost?
   /// nil: a node of its own, or only the admin socket is served.
   private(set) var cluster: ClusterHost?
+  /// To the other nodes of it.
+  private(set) var links: LinkHost?
   /// `addresses`, from any thread.
   let publicAddresses = Guarded(Addresses())
   let readiness = Readiness()
@@ -118,7 +120,7 @@ public final class NodeHost: @unchecked Sendable {
       shard.ended = ended
       let follows = inheritance.mayWait
       shard.loop.post {
-        shard.loop.onTurnEnd = { shard.endTurn() }
+        shard.loop.onTurnEnd = { shard.turnEnds() }
         if follows { shard.slim.expectReturns() }
       }
     }
@@ -135,7 +137,10 @@ public final class NodeHost: @unchecked Sendable {
   private func joinCluster() throws(Fault) {
     if let settings = settings.cluster {
       // The registry's loops come before it.
-      cluster = try ClusterHost(node: self, settings: settings, index: shardCount + 2)
+      let host = try ClusterHost(node: self, settings: settings, index: shardCount + 2)
+      let made = LinkHost(node: self, own: host.own, incarnation: host.incarnation, tls: host.tls)
+      host.links = made
+      (cluster, links) = (host, made)
     } else if let known = try ClusterRows(store: store).identity() {
       throw Fault(
         .badSetting,
@@ -207,6 +212,7 @@ public final class NodeHost: @unchecked Sendable {
     let gathering = FactGathering(left: shards.count) { [self] sum in
       var facts = sum
       facts.tenants = authority.tenantCount
+      links?.refreshFacts()
       done(facts)
     }
     for shard in shards {
@@ -250,6 +256,7 @@ public final class NodeHost: @unchecked Sendable {
 
   /// The last steps of a drain: nothing is served any more.
   func stopLoops() {
+    links?.stop()
     for loop in loops { loop.stop() }
     for loop in loops { loop.join() }
     registryHost?.stop()

@@ -20,9 +20,11 @@ class Session {
   final private(set) var borrowedSlim: Borrowed<SlimStream>?
   /// Cost of what each shard has sent and this stream has not yet put on the socket.
   private var owed: [Int]
+  /// The same of other nodes.
+  private var farOwed: [(node: NodeID, bytes: Int)] = []
   /// Shards that have heard of this session and must hear of its end.
   private var known: UInt64 = 0
-  /// Why reading is paused: a bit per shard, and one for the quota brake.
+  /// Why reading is paused: a bit per shard (`Limits.loops`), and the reasons below.
   private var pauses: UInt64 = 0
   static let quotaPause = 63
   static let checkPause = 62
@@ -31,6 +33,7 @@ class Session {
   static let grantPause = 59
   static let replyPause = 58
   static let openingPause = 57
+  static let farPause = 56
   /// Bytes of replies in the queue, and how many bytes have left when the last of them is gone.
   private var replies = (bytes: 0, until: 0)
   private var bytesLeft = 0
@@ -107,13 +110,41 @@ class Session {
       left -= paid
       shard.credit(id, bytes: paid, to: index)
     }
+    if !farOwed.isEmpty { settleFar(left) }
   }
 
   /// A delivery that is not sent after all: its credit goes back.
-  final func forgive(_ cost: Int, from index: Int) {
+  final func forgive(_ cost: Int, of channel: ChannelID) {
+    if let node = shard.far?.owner(of: channel, for: id) {
+      oweFar(-cost, to: node)
+      shard.far?.credit(id, bytes: cost, to: node)
+      return
+    }
+    let index = shard.owner(of: channel)
     owed[index] &-= cost
     shard.credit(id, bytes: cost, to: index)
   }
+
+  final func oweFar(_ cost: Int, to node: NodeID) {
+    if let at = farOwed.firstIndex(where: { $0.node == node }) {
+      farOwed[at].bytes = max(0, farOwed[at].bytes + cost)
+    } else if cost > 0 {
+      farOwed.append((node, cost))
+    }
+  }
+
+  private func settleFar(_ bytes: Int) {
+    var left = bytes
+    for at in farOwed.indices where farOwed[at].bytes > 0 && left > 0 {
+      let paid = min(left, farOwed[at].bytes)
+      farOwed[at].bytes -= paid
+      left -= paid
+      shard.far?.credit(id, bytes: paid, to: farOwed[at].node)
+    }
+  }
+
+  /// What was owed to a node is void.
+  final func forgetOwed(to node: NodeID) { farOwed.removeAll { $0.node == node } }
 
   @inline(__always) final func knownTo(_ index: Int) { known |= 1 << UInt64(index) }
 

@@ -17,13 +17,17 @@ final class Shard: @unchecked Sendable {
   var sessions: SessionTable
   var counts: ShardCounters
   private var outbox: [[Mail]]
+  /// Mail for sessions of other nodes: their ids name a link in place of a loop.
+  private var linkOutbox: [Mail] = []
+  /// What sessions of this loop ask of other nodes; nil: this node is alone.
+  var far: ShardFar?
   /// SLIM publishes for each loop: many, and handed over by themselves.
   private var slimOutbox: [[SlimMessage]]
   private var effects: [Effect] = []
   private var isRunningEffects = false
   /// Writes of this shard: after a failed one those behind it are not tried.
-  private let chain = WriteChain()
-  private var writesUnderWay = 0
+  let chain = WriteChain()
+  var writesUnderWay = 0
   private var wakeAt = Instant.distantFuture
   /// Channels by name, so that a stream's name turns into an id once.
   private var channels: [String: ChannelRef] = [:]
@@ -61,11 +65,14 @@ final class Shard: @unchecked Sendable {
   }
 
   /// Puts mail for another loop with what leaves at the end of the turn.
-  @inline(__always) func post(_ mail: Mail, to shard: Int) { outbox[shard].append(mail) }
+  @inline(__always) func post(_ mail: Mail, to loop: Int) {
+    if loop < outbox.count { outbox[loop].append(mail) } else { linkOutbox.append(mail) }
+  }
   @inline(__always) func post(_ message: borrowing SlimMessage, to shard: Int) {
     slimOutbox[shard].append(copy message)
   }
 
+  /// The loop that has a channel of this node.
   @inline(__always) func owner(of channel: ChannelID) -> Int { Int(channel.slot) % node.shardCount }
 
   // MARK: channels
@@ -89,6 +96,9 @@ final class Shard: @unchecked Sendable {
   // MARK: inputs from sessions of this loop
 
   func publish(_ session: Session, _ channel: ChannelRef, _ publication: Publication) {
+    if let far, let node = far.owner(of: channel.id, for: session.id) {
+      return far.publish(session, channel, publication, to: node)
+    }
     let to = owner(of: channel.id)
     session.knownTo(to)
     if to == index {
@@ -105,6 +115,9 @@ final class Shard: @unchecked Sendable {
   }
 
   func subscribe(_ session: Session, _ channel: ChannelRef, _ wanted: Subscription) {
+    if let far, let node = far.owner(of: channel.id, for: session.id) {
+      return far.subscribe(session, channel, wanted, to: node)
+    }
     let to = owner(of: channel.id)
     session.knownTo(to)
     if to == index {
@@ -116,6 +129,9 @@ final class Shard: @unchecked Sendable {
   }
 
   func unsubscribe(_ session: Session, _ channel: ChannelRef) {
+    if let far, far.owner(of: channel.id, for: session.id) != nil {
+      return far.unsubscribe(session, channel)
+    }
     let to = owner(of: channel.id)
     if to == index {
       engine.receiveUnsubscribe(session.id, channel: channel, at: loop.now)
@@ -143,10 +159,11 @@ final class Shard: @unchecked Sendable {
         outbox[to].append(.closed(session.id))
       }
     }
+    far?.close(session.id)
     runEffects()
   }
 
-  private func receiveSubscribe(
+  func receiveSubscribe(
     _ session: SessionID, _ principal: Principal, _ kind: SessionKind, _ channel: ChannelRef,
     _ wanted: Subscription
   ) {
@@ -164,71 +181,14 @@ final class Shard: @unchecked Sendable {
     runEffects()
   }
 
-  // MARK: mail
-
-  func receive(_ mail: [Mail], _ messages: [SlimMessage], from sender: Int) {
-    if !messages.isEmpty {
-      // Before the mail: a session's own cursor begins with mail, and what came earlier came this way.
-      let bytes = slim.receive(messages)
-      post(.slimTaken(bytes: bytes), to: sender)
-    }
-    for item in mail { receive(item, from: sender) }
-    runEffects()
-  }
-
-  private func receive(_ mail: Mail, from sender: Int) {
-    switch mail {
-    case .publish(let session, let principal, let kind, let channel, let publication):
-      meter(principal.anonymous ? channel.tenant : principal.tenant)
-      if channel.family != .skytale { slim.attach(channel) }
-      engine.receivePublish(
-        session, kind: kind, principal: principal, channel: channel, publication, at: loop.now)
-    case .subscribe(let session, let principal, let kind, let channel, let wanted):
-      receiveSubscribe(session, principal, kind, channel, wanted)
-    case .unsubscribe(let session, let channel):
-      engine.receiveUnsubscribe(session, channel: channel, at: loop.now)
-    case .credit(let session, let bytes):
-      engine.receiveCredit(session, bytes: bytes, at: loop.now)
-    case .closed(let session):
-      engine.receiveClose(session, at: loop.now)
-    case .deliver(let session, let channel, let delivery):
-      deliver(session, channel, delivery, from: sender)
-    case .answer(let session, let channel, let token, let mls, let outcome):
-      sessions.find(session)?.answer(channel, token: token, mls: mls, outcome)
-    case .written(let session, let count):
-      sessions.find(session)?.slim?.receiveWritten(count)
-    case .subscribed(let session, let channel, let token, let head, let fault):
-      sessions.find(session)?.subscribed(channel, token: token, head: head, fault)
-    case .readEnded(let session, let channel):
-      sessions.find(session)?.readEnded(channel)
-    case .end(let session, let fault):
-      sessions.find(session)?.receiveEnd(fault)
-    case .pause(let session, let by):
-      sessions.find(session)?.pause(by: by)
-    case .resume(let session, let by):
-      sessions.find(session)?.resume(by: by)
-    case .slimReplay(let session, let channel): slim.receiveReplay(session, channel)
-    case .slimReplayable(let session, let channel): slim.receiveReplayable(session, channel)
-    case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)
-    case .slimInterest(let interest): slim.receive(interest, from: sender)
-    case .slimSync(let token): post(.slimSynced(token), to: sender)
-    case .slimSynced(let token): slim.receiveSynced(token)
-    }
-  }
-
-  @inline(__always) private func deliver(
-    _ id: SessionID, _ channel: ChannelRef, _ delivery: Delivery, from sender: Int
-  ) {
-    guard let session = sessions.find(id) else { return }
-    session.owe(delivery.frame.count, to: sender)
-    session.deliver(channel, delivery)
-    counts.delivered &+= 1
-    counts.deliveredBytes &+= delivery.frame.count
-  }
-
   // MARK: the turn
 
-  /// The loop's last step before it flushes its connections: seals what gathered, sends the mail.
+  /// The loop's last step before it flushes its connections. Loop 0 has the links.
+  func turnEnds() {
+    if index == 0, let far { far.links.endTurn(self) } else { endTurn() }
+  }
+
+  /// Seals what gathered, sends the mail.
   func endTurn() {
     slim.endTurn()
     engine.endTurn(at: loop.now)
@@ -243,6 +203,7 @@ final class Shard: @unchecked Sendable {
       outbox[to] = []
       hand(mail, to: to)
     }
+    if let far { far.endTurn(&linkOutbox) }
     // Last: what went before may still hold one of them unretained.
     sessions.endTurn()
   }
@@ -277,21 +238,21 @@ final class Shard: @unchecked Sendable {
       } else if session == SlimHub.session {
         slim.receive(delivery, of: channel)
       } else {
-        outbox[session.loop].append(.deliver(session, channel, delivery))
+        post(.deliver(session, channel, delivery), to: session.loop)
       }
     case .answer(let session, let channel, let token, let mls, let outcome):
       count(outcome)
       if session.loop == index {
         sessions.find(session)?.answer(channel, token: token, mls: mls, outcome)
       } else {
-        outbox[session.loop].append(.answer(session, channel, token: token, mls: mls, outcome))
+        post(.answer(session, channel, token: token, mls: mls, outcome), to: session.loop)
       }
     case .written(let session, let count):
       counts.answersAccepted &+= count
       if session.loop == index {
         sessions.find(session)?.slim?.receiveWritten(count)
       } else {
-        outbox[session.loop].append(.written(session, count: count))
+        post(.written(session, count: count), to: session.loop)
       }
     case .subscribed(let session, let channel, let token, let head, let fault):
       if session.loop == index {
@@ -299,14 +260,14 @@ final class Shard: @unchecked Sendable {
       } else if session == SlimHub.session {
         if fault != nil { slim.receiveNotFollowed(channel) }
       } else {
-        outbox[session.loop].append(
-          .subscribed(session, channel, token: token, head: head, fault))
+        post(
+          .subscribed(session, channel, token: token, head: head, fault), to: session.loop)
       }
     case .readEnded(let session, let channel):
       if session.loop == index {
         sessions.find(session)?.readEnded(channel)
       } else {
-        outbox[session.loop].append(.readEnded(session, channel))
+        post(.readEnded(session, channel), to: session.loop)
       }
     case .end(let session, let fault):
       if session.loop == index {
@@ -314,19 +275,19 @@ final class Shard: @unchecked Sendable {
       } else if session == SlimHub.session {
         slim.receiveEnd(fault)
       } else {
-        outbox[session.loop].append(.end(session, fault))
+        post(.end(session, fault), to: session.loop)
       }
     case .pause(let session):
       if session.loop == index {
         sessions.find(session)?.pause(by: index)
       } else {
-        outbox[session.loop].append(.pause(session, by: index))
+        post(.pause(session, by: index), to: session.loop)
       }
     case .resume(let session):
       if session.loop == index {
         sessions.find(session)?.resume(by: index)
       } else {
-        outbox[session.loop].append(.resume(session, by: index))
+        post(.resume(session, by: index), to: session.loop)
       }
     case .write(let ticket, let set, let synced):
       write(ticket, set, synced: synced)
@@ -343,68 +304,6 @@ final class Shard: @unchecked Sendable {
       wake(at)
     case .note(let note):
       receive(note)
-    }
-  }
-
-  // MARK: store
-
-  private func write(_ ticket: UInt64, _ set: WriteSet, synced: Bool) {
-    writesUnderWay += 1
-    node.store.submit(set, synced: synced, chain: chain) { [self] result in
-      loop.post { [self] in
-        writesUnderWay -= 1
-        if writesUnderWay == 0 { chain.mend() }
-        switch result {
-        case .success: engine.receiveWritten(ticket: ticket, at: loop.now)
-        case .failure(let fault): engine.receiveWriteFailed(ticket: ticket, fault, at: loop.now)
-        }
-        runEffects()
-      }
-    }
-  }
-
-  private func load(_ channel: ChannelRef) {
-    node.store.read { [self] store in
-      let rows = Result { () throws(Fault) in try store.stateRows(of: channel.id) }
-      loop.post { [self] in
-        switch rows {
-        case .success(let rows): engine.receiveLoaded(channel, rows: rows, at: loop.now)
-        case .failure(let fault): engine.receiveLoadFailed(channel, fault, at: loop.now)
-        }
-        runEffects()
-      }
-    }
-  }
-
-  private func read(_ ticket: UInt64, _ channel: ChannelRef, from: UInt64, limitBytes: Int) {
-    node.store.read { [self] store in
-      let rows = Result { () throws(Fault) in
-        try store.records(of: channel.id, from: from, limitBytes: limitBytes)
-      }
-      loop.post { [self] in
-        switch rows {
-        case .success(let rows): engine.receiveRecords(ticket: ticket, rows: rows, at: loop.now)
-        case .failure(let fault):
-          engine.receiveReadFailed(ticket: ticket, fault, at: loop.now)
-          node.log.error("archive read failed", ["channel": .of(channel.name), "why": .of(fault)])
-        }
-        runEffects()
-      }
-    }
-  }
-
-  private func seek(_ ticket: UInt64, key: [UInt8], prefix: Int) {
-    node.store.read { [self] store in
-      let row = Result { () throws(Fault) in
-        try store.lastRow(.state, atOrBefore: key, prefix: prefix)
-      }
-      loop.post { [self] in
-        switch row {
-        case .success(let row): engine.receiveRow(ticket: ticket, row: row, at: loop.now)
-        case .failure(let fault): engine.receiveReadFailed(ticket: ticket, fault, at: loop.now)
-        }
-        runEffects()
-      }
     }
   }
 
@@ -478,124 +377,6 @@ final class Shard: @unchecked Sendable {
   /// Nothing read from agents waits here to be written.
   var isQuiet: Bool {
     writesUnderWay == 0 && engine.counters.pendingBytes == 0 && slim.parting == 0
-      && outbox.allSatisfy(\.isEmpty) && slimOutbox.allSatisfy(\.isEmpty)
+      && outbox.allSatisfy(\.isEmpty) && slimOutbox.allSatisfy(\.isEmpty) && linkOutbox.isEmpty
   }
-
-  // MARK: notes
-
-  private func count(_ outcome: PublishOutcome) {
-    switch outcome {
-    case .accepted: counts.answersAccepted &+= 1
-    case .refused: counts.answersRefused &+= 1
-    }
-  }
-
-  private func receive(_ note: EngineNote) {
-    switch note {
-    case .accepted(let messages, let bytes):
-      counts.published &+= messages
-      counts.publishedBytes &+= bytes
-    case .generationOpened(let channel, let generation, let sequence):
-      counts.generations &+= 1
-      node.log.info(
-        "generation opened",
-        ["channel": .of(channel.name), "generation": .of(generation), "sequence": .of(sequence)])
-    case .commitRefused(let channel, let epoch, let winner):
-      counts.commitsRefused &+= 1
-      node.log.info(
-        "commit refused",
-        ["channel": .of(channel.name), "epoch": .of(epoch), "winner": .of(winner)])
-    case .publishWithoutRight: counts.withoutRight &+= 1
-    case .subscribeWithoutRight: counts.withoutRight &+= 1
-    case .nameCollision(let channel):
-      node.log.error("channel name collision", ["channel": .of(channel.name)])
-    case .damagedRecord(let channel, let sequence):
-      counts.damaged &+= 1
-      node.log.error(
-        "damaged record", ["channel": .of(channel.name), "sequence": .of(sequence)])
-    case .damagedState(let channel, let kind):
-      counts.damaged &+= 1
-      node.log.error(
-        "damaged state row", ["channel": .of(channel.name), "kind": .of(UnicodeScalar(kind))])
-    case .retained: break
-    case .writeFailed(let fault, let messages):
-      if isSealed { break }
-      node.log.error(
-        "write failed", ["why": .of(fault), "messages": .of(messages)])
-    case .slowSubscriber: counts.slowSubscribers &+= 1
-    case .subscriberDropped(let channel, _):
-      counts.dropped &+= 1
-      node.log.warn("subscriber disconnected", ["channel": .of(channel.name)])
-    }
-  }
-}
-
-/// Who may not open a stream although a JWT of theirs may still be in date.
-struct EndedPrincipals: Sendable {
-  var keys: Set<RecordID> = []
-  var tenants: Set<TenantID> = []
-
-  func contains(_ principal: Principal) -> Bool {
-    keys.contains(principal.key) || tenants.contains(principal.tenant)
-  }
-}
-
-/// Counted on one loop, read by the scrape through the loop.
-struct ShardCounters: Sendable {
-  var published = 0
-  var publishedBytes = 0
-  var delivered = 0
-  var deliveredBytes = 0
-  var answersAccepted = 0
-  var answersRefused = 0
-  var commitsRefused = 0
-  var generations = 0
-  var withoutRight = 0
-  var coverFrames = 0
-  var slowSubscribers = 0
-  var dropped = 0
-  var damaged = 0
-  var streamsOpened = 0
-  var streamsRefused = 0
-
-  static func + (a: ShardCounters, b: ShardCounters) -> ShardCounters {
-    var sum = a
-    sum.published += b.published
-    sum.publishedBytes += b.publishedBytes
-    sum.delivered += b.delivered
-    sum.deliveredBytes += b.deliveredBytes
-    sum.answersAccepted += b.answersAccepted
-    sum.answersRefused += b.answersRefused
-    sum.commitsRefused += b.commitsRefused
-    sum.generations += b.generations
-    sum.withoutRight += b.withoutRight
-    sum.coverFrames += b.coverFrames
-    sum.slowSubscribers += b.slowSubscribers
-    sum.dropped += b.dropped
-    sum.damaged += b.damaged
-    sum.streamsOpened += b.streamsOpened
-    sum.streamsRefused += b.streamsRefused
-    return sum
-  }
-}
-
-/// Bounds of the host itself.
-enum NodeLimits {
-  /// Channel names remembered per loop; beyond, the memory is emptied and fills again.
-  static let channelRefs = 100_000
-  /// Keys whose stream opens are counted per loop; beyond, full budgets are forgotten.
-  static let streamBuckets = 100_000
-  /// Milliseconds that open calls get to end before the node ends them.
-  static let callGraceMilliseconds: Int64 = 300
-  /// Milliseconds that ended streams and idle connections get to go when another node takes over; beyond,
-  /// they are cut.
-  static let partingMilliseconds: Int64 = 500
-  /// How long a node that drains looks for one in line that takes its directory.
-  static let lineMilliseconds: Int64 = 150
-  /// How long it waits for one that has the sockets or the directory to serve; beyond, it ends all the same.
-  static let successorMilliseconds: Int64 = 10_000
-  /// What the running node has to answer a successor; beyond, the takeover fails.
-  static let takeoverAnswer = Interval.seconds(5)
-  /// Pause after each message of a stream whose tenant is over quota.
-  static let overQuotaPauseMilliseconds: Int64 = 250
 }

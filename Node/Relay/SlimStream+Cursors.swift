@@ -59,7 +59,7 @@ extension SlimStream {
   func deliver(_ channel: ChannelRef, _ delivery: Delivery) {
     guard !isClosed else { return }
     guard let cursor = cursors[channel.id], cursor.hasBegun, !isStale(delivery, cursor) else {
-      session.forgive(delivery.frame.count, from: session.shard.owner(of: channel.id))
+      session.forgive(delivery.frame.count, of: channel.id)
       return
     }
     let (record, repeats) = SlimHeaderRecord.of(delivery.frame, family, lastDelivered)

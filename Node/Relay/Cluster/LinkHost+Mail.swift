@@ -1,0 +1,117 @@
+import Base
+import Digest
+import Engine
+import Link
+import LinkMail
+
+// Between the shards and the links: mail out, and what comes back to sessions of this node.
+extension LinkHost {
+  /// On loop 0: what gathered on a shard in a turn. `asked`: of nodes that own channels; `said`: to sessions of other
+  /// nodes.
+  func receive(_ asked: [FarMail], _ said: [Mail], from shard: Int) {
+    var unreachable: [NodeID] = []
+    for one in asked {
+      guard let link = link(to: one.node), link.generation == one.generation else { continue }
+      numbers.note(one.mail, ofMany: node.shardCount > 1)
+      switch enqueue(one.mail, on: link) {
+      case .taken: break
+      case .full:
+        guard case .publish(let id, let channel, let publication) = one.mail else { break }
+        link.traffic.refused &+= 1
+        put(.refused(one.node, id, channel: channel, token: publication.token), for: shard)
+      case .unreachable:
+        if unreachable.contains(one.node) { break }
+        unreachable.append(one.node)
+        put(.unreachable(one.node, generation: link.generation), for: shard)
+      }
+    }
+    guard !said.isEmpty else { return }
+    for mail in said { reply(mail, from: shard) }
+    for link in links { flush(link) }
+  }
+
+  private func put(_ input: FarInput, for shard: Int) {
+    farInbox[shard].append(input)
+    hasInput = true
+  }
+
+  /// Mail of a peer, each once and in order.
+  func receive(_ mail: LinkMail, on link: NodeLink) {
+    switch mail {
+    case .opened, .channel, .publish, .subscribe, .unsubscribe, .credit, .closed:
+      receiveAsked(mail, on: link)
+    case .deliver(let ids, let channel, let delivery): deliver(ids, channel, delivery, from: link)
+    case .answer(let id, let channel, let token, let mls, let outcome):
+      hand(id, channel, link) { .answer(id, channel: $0, token: token, mls: mls, outcome) }
+    case .subscribed(let id, let channel, let token, let head, let fault):
+      hand(id, channel, link) { .subscribed(id, channel: $0, token: token, head: head, fault) }
+    case .readEnded(let id, let channel): hand(id, channel, link) { .readEnded(id, channel: $0) }
+    case .notOwner(let id, let channel, let token, let revision):
+      hand(id, channel, link) { .notOwner(id, channel: $0, token: token, revision: revision) }
+    case .written(let id, _), .end(let id, _), .pause(let id), .resume(let id):
+      guard id.loop < node.shardCount else { return link.traffic.stray &+= 1 }
+      put(.mail(link.peer, mail), for: id.loop)
+    case .live, .interest, .sync, .synced: onSlim?(link.peer, mail)
+    }
+  }
+
+  /// To the loop of a session, with the number that this loop knows the channel by.
+  private func hand(
+    _ id: SessionID, _ channel: UInt32, _ link: NodeLink, _ make: (UInt32) -> LinkMail
+  ) {
+    guard id.loop < node.shardCount, let number = numbers.find(channel, for: id.loop) else {
+      return link.traffic.stray &+= 1
+    }
+    put(.mail(link.peer, make(number)), for: id.loop)
+  }
+
+  private func deliver(
+    _ ids: [SessionID], _ channel: UInt32, _ delivery: Delivery, from link: NodeLink
+  ) {
+    let first = ids[0].loop
+    if ids.allSatisfy({ $0.loop == first }) {
+      return hand(ids[0], channel, link) { .deliver(ids, channel: $0, delivery) }
+    }
+    var byLoop: [Int: [SessionID]] = [:]
+    for id in ids { byLoop[id.loop, default: []].append(id) }
+    for part in byLoop.values {
+      hand(part[0], channel, link) { .deliver(part, channel: $0, delivery) }
+    }
+  }
+}
+
+/// The numbers that each loop gave channels. Owners hear those of all loops and answer with any one of them.
+struct ChannelNumbers {
+  private var ids: [UInt32: ChannelID] = [:]
+  private var numbers: [ChannelID: [Int: UInt32]] = [:]
+
+  /// Looks at mail on its way out. `ofMany`: with one loop there is nothing to tell apart.
+  mutating func note(_ mail: LinkMail, ofMany: Bool) {
+    guard ofMany, case .channel(let number, let family, let name) = mail, ids[number] == nil else {
+      return
+    }
+    let id = ChannelID(family: family, name: name)
+    ids[number] = id
+    numbers[id, default: [:]][Int(number >> 24)] = number
+  }
+
+  /// nil: that loop has named no such channel.
+  func find(_ number: UInt32, for loop: Int) -> UInt32? {
+    if Int(number >> 24) == loop { return number }
+    guard let id = ids[number] else { return nil }
+    return numbers[id]?[loop]
+  }
+}
+
+extension LinkMail {
+  /// Bytes it counts for in a queue.
+  var cost: Int {
+    switch self {
+    case .publish(_, _, let publication): 160 + publication.frame.count
+    case .deliver(let sessions, _, let delivery): 160 + 8 * sessions.count + delivery.frame.count
+    case .live(let message): 160 + message.frame.count
+    case .interest(let list): 64 + 48 * list.count
+    default: 64
+    }
+  }
+}

@@ -1,0 +1,223 @@
+import Base
+import Engine
+import LinkMail
+import Ring
+
+// The owner's side: sessions of other nodes that use channels of this one.
+extension LinkHost {
+  /// What another node's session asks. Answers go back when the shards have done it.
+  func receiveAsked(_ mail: LinkMail, on link: NodeLink) {
+    switch mail {
+    case .opened(let id, let principal, let kind): open(id, principal, kind, on: link)
+    case .channel(let number, let family, let name):
+      guard let ref = channel(family, name) else { return stray(link) }
+      link.near.introduce(number, ref, by: link.peer)
+    case .publish(let id, let number, let publication):
+      guard let (proxy, origin, ref) = find(id, number, on: link) else { return }
+      guard owns(ref) else { return refuse(id, number, publication.token, on: link) }
+      put(
+        .publish(proxy, origin.principal, origin.kind, ref, publication), for: proxy, of: ref,
+        on: link)
+    case .subscribe(let id, let number, let start, let follow, let limit, let token):
+      guard let (proxy, origin, ref) = find(id, number, on: link) else { return }
+      guard owns(ref) else { return refuse(id, number, token, on: link) }
+      let wanted = Subscription(start: start, follow: follow, limit: limit, token: token)
+      put(
+        .subscribe(proxy, origin.principal, origin.kind, ref, wanted), for: proxy, of: ref,
+        on: link)
+    case .unsubscribe(let id, let number):
+      // Also of a channel that has another owner by now: the cursor is still here.
+      guard let (proxy, _, ref) = find(id, number, on: link) else { return }
+      put(.unsubscribe(proxy, ref), for: proxy, of: ref, on: link)
+    case .credit(let id, let bytes): credit(id, Int(clamping: bytes), on: link)
+    case .closed(let id):
+      guard let proxy = link.near.close(id, of: link.peer) else { return }
+      end(proxy, on: link)
+    default: stray(link)
+    }
+  }
+
+  private func stray(_ link: NodeLink) { link.traffic.stray &+= 1 }
+
+  private func open(
+    _ id: SessionID, _ principal: Principal, _ kind: SessionKind, on link: NodeLink
+  ) {
+    guard link.near.count < Limits.linkSessions || link.near.proxy(of: id, of: link.peer) != nil
+    else {
+      _ = enqueue(.end(id, Fault(.unavailable, "too many sessions over one link")), on: link)
+      return
+    }
+    link.near.open(id, of: link.peer, principal, kind)
+  }
+
+  /// The name must be what this node would call the channel.
+  private func channel(_ family: Family, _ name: String) -> ChannelRef? {
+    if family == .skytale {
+      guard let parsed = ChannelName(name), parsed.description == name else { return nil }
+      return node.makeChannel(parsed)
+    }
+    guard let (parsed, slimName) = SlimChannel.parse(name), parsed == family else { return nil }
+    let ref = SlimChannel.ref(family, slimName)
+    return ref.name == name ? ref : nil
+  }
+
+  private func find(
+    _ id: SessionID, _ number: UInt32, on link: NodeLink
+  ) -> (SessionID, NearProxies.Origin, ChannelRef)? {
+    guard let proxy = link.near.proxy(of: id, of: link.peer), let origin = link.near.origin(proxy),
+      let ref = link.near.channel(number, of: link.peer)
+    else {
+      // It was on its way when its proxy ended, or what was agreed became void.
+      stray(link)
+      return nil
+    }
+    return (proxy, origin, ref)
+  }
+
+  private func owns(_ ref: ChannelRef) -> Bool {
+    guard let map else { return false }
+    return map.owner(of: map.slot(of: ref.id)) == own
+  }
+
+  private func refuse(_ id: SessionID, _ number: UInt32, _ token: UInt64, on link: NodeLink) {
+    _ = enqueue(
+      .notOwner(id, channel: number, token: token, revision: map?.revision ?? 0), on: link)
+  }
+
+  /// Mail for the shard of a channel.
+  private func put(_ mail: Mail, for proxy: SessionID, of ref: ChannelRef, on link: NodeLink) {
+    let shard = Int(ref.id.slot) % node.shardCount
+    link.with(proxy, shards: node.shardCount) { $0.known |= 1 << UInt64(shard) }
+    inbox[shard].append(mail)
+    hasInput = true
+  }
+
+  /// Gives the shards their credit back, as `Session.settle` does.
+  private func credit(_ id: SessionID, _ bytes: Int, on link: NodeLink) {
+    guard let proxy = link.near.proxy(of: id, of: link.peer) else { return stray(link) }
+    link.with(proxy, shards: node.shardCount) { state in
+      var left = bytes
+      for shard in state.owed.indices where state.owed[shard] > 0 && left > 0 {
+        let paid = min(left, state.owed[shard])
+        state.owed[shard] -= paid
+        left -= paid
+        inbox[shard].append(.credit(proxy, bytes: paid))
+      }
+    }
+    hasInput = true
+  }
+
+  /// A proxy has gone: the shards hear of it, but for one.
+  private func end(_ proxy: SessionID, on link: NodeLink, sparing spared: Int = -1) {
+    let known = link.forget(proxy, shards: node.shardCount)
+    for shard in inbox.indices where shard != spared && known & (1 << UInt64(shard)) != 0 {
+      inbox[shard].append(.closed(proxy))
+      hasInput = true
+    }
+  }
+
+  func closeProxies(of link: NodeLink) {
+    for proxy in link.near.removeAll(of: link.peer) { end(proxy, on: link) }
+  }
+
+  // MARK: back
+
+  /// What a shard says to sessions of other nodes.
+  func reply(_ mail: Mail, from shard: Int) {
+    switch mail {
+    case .deliver(let id, let ref, let delivery): deliver(id, ref, delivery, from: shard)
+    case .answer(let id, let ref, let token, let mls, let outcome):
+      tell(id, ref) {
+        .answer($0, channel: $1, token: token, mls: mls, LinkOutcome(outcome))
+      }
+    case .written(let id, let count):
+      tell(id) { .written($0, count: UInt32(clamping: count)) }
+    case .subscribed(let id, let ref, let token, let head, let fault):
+      tell(id, ref) { .subscribed($0, channel: $1, token: token, head: head, fault) }
+    case .readEnded(let id, let ref): tell(id, ref) { .readEnded($0, channel: $1) }
+    case .end(let id, let fault):
+      guard let (link, origin) = place(id) else { return }
+      flush(link)
+      _ = enqueue(.end(origin.session, fault), on: link)
+      link.near.close(origin.session, of: link.peer)
+      end(id, on: link, sparing: shard)
+    case .pause(let id, let reason):
+      guard let (link, _) = place(id) else { return }
+      let isFirst = link.with(id, shards: node.shardCount) { proxy in
+        defer { proxy.pauses |= 1 << UInt64(reason) }
+        return proxy.pauses == 0
+      }
+      if isFirst { tell(id) { .pause($0) } }
+    case .resume(let id, let reason):
+      guard let (link, _) = place(id) else { return }
+      let isLast = link.with(id, shards: node.shardCount) { proxy in
+        guard proxy.pauses & (1 << UInt64(reason)) != 0 else { return false }
+        proxy.pauses &= ~(1 << UInt64(reason))
+        return proxy.pauses == 0
+      }
+      if isLast { tell(id) { .resume($0) } }
+    default: break
+    }
+  }
+
+  private func place(_ proxy: SessionID) -> (NodeLink, NearProxies.Origin)? {
+    let index = proxy.loop - Self.firstLoop
+    guard index >= 0, index < links.count, let origin = links[index].near.origin(proxy) else {
+      return nil
+    }
+    return (links[index], origin)
+  }
+
+  private func tell(_ proxy: SessionID, _ make: (SessionID) -> LinkMail) {
+    guard let (link, origin) = place(proxy) else { return }
+    flush(link)
+    _ = enqueue(make(origin.session), on: link)
+  }
+
+  private func tell(
+    _ proxy: SessionID, _ ref: ChannelRef, _ make: (SessionID, UInt32) -> LinkMail
+  ) {
+    guard let (link, origin) = place(proxy),
+      let number = link.near.number(of: ref.id, for: link.peer)
+    else { return }
+    flush(link)
+    _ = enqueue(make(origin.session, number), on: link)
+  }
+
+  /// One message for several sessions of a node goes there once: they come side by side.
+  private func deliver(
+    _ proxy: SessionID, _ ref: ChannelRef, _ delivery: Delivery, from shard: Int
+  ) {
+    guard let (link, origin) = place(proxy),
+      let number = link.near.number(of: ref.id, for: link.peer)
+    else { return }
+    link.with(proxy, shards: node.shardCount) { $0.owed[shard] &+= delivery.frame.count }
+    link.traffic.deliveriesSent &+= 1
+    if let last = link.gathered, last.channel == number,
+      last.delivery.sequence == delivery.sequence, last.sessions.count < Limits.linkDeliverSessions
+    {
+      link.gathered?.sessions.append(origin.session)
+      return
+    }
+    flush(link)
+    link.gathered = NodeLink.Gathered(
+      sessions: [origin.session], channel: number, delivery: delivery)
+  }
+
+  func flush(_ link: NodeLink) {
+    guard let ready = link.gathered else { return }
+    link.gathered = nil
+    link.traffic.messagesSent &+= 1
+    _ = enqueue(.deliver(ready.sessions, channel: ready.channel, ready.delivery), on: link)
+  }
+}
+
+extension LinkOutcome {
+  init(_ outcome: PublishOutcome) {
+    switch outcome {
+    case .accepted(let sequence, let duplicate):
+      self = .accepted(sequence: sequence, duplicate: duplicate)
+    case .refused(let fault, let winner): self = .refused(fault, winner: winner)
+    }
+  }
+}

@@ -1,0 +1,116 @@
+import Base
+import Engine
+import Grpc
+import Link
+import LinkMail
+import Loop
+
+/// The link to one other node, and the sessions of that node that use channels of this one. On loop 0 only.
+final class NodeLink {
+  let index: Int
+  let peer: NodeID
+  /// This node itself: sessions whose channels have come home ask this way, and nothing leaves the process.
+  let isOwn: Bool
+  /// Of the peer, for logs.
+  var name = ""
+  /// Where to call it; nil: not known, or it is no peer any more.
+  var endpoint: Endpoint?
+  /// It belongs to the cluster, as this node was told.
+  var isPeer = false
+  /// nil: this node itself.
+  var session: LinkSession<LinkMail>?
+  var stream: LinkStream?
+  var client: GrpcClient?
+  /// Rises whenever what was agreed became void.
+  var generation: UInt32 = 0
+  var near: NearProxies
+  /// By the index of their ids.
+  private var proxies: [Proxy] = []
+  /// A message for several sessions over there, as long as it is the same one.
+  var gathered: Gathered?
+  var isCongested = false
+  /// Something came in this turn that is to be confirmed.
+  var hasHeard = false
+  /// What was confirmed last on this connection: said again when there is nothing else to say.
+  var confirmed: UInt64 = 0
+  /// The last refusal logged: the same one again is not news.
+  var refusal = ""
+  var traffic = LinkTraffic()
+  let facts = Guarded(LinkFacts())
+
+  struct Gathered {
+    var sessions: [SessionID]
+    var channel: UInt32
+    var delivery: Delivery
+  }
+
+  /// What the host keeps of a proxy beside its id.
+  struct Proxy {
+    /// Cost of what each shard has sent and the session has not yet put on its socket.
+    var owed: [Int]
+    /// Shards that have heard of it.
+    var known: UInt64 = 0
+    /// Reasons to read no further, as `Session.pause(by:)` has them.
+    var pauses: UInt64 = 0
+  }
+
+  init(index: Int, peer: NodeID, isOwn: Bool) {
+    self.index = index
+    self.peer = peer
+    self.isOwn = isOwn
+    near = NearProxies(loop: LinkHost.firstLoop + index)
+  }
+
+  // MARK: proxies
+
+  /// `id`: of a proxy that is open.
+  func with<R>(_ id: SessionID, shards: Int, _ body: (inout Proxy) -> R) -> R {
+    while proxies.count <= id.index {
+      proxies.append(Proxy(owed: [Int](repeating: 0, count: shards)))
+    }
+    return body(&proxies[id.index])
+  }
+
+  /// The proxy is closed. Returns the shards that know of it.
+  func forget(_ id: SessionID, shards: Int) -> UInt64 {
+    with(id, shards: shards) { proxy in
+      defer { proxy = Proxy(owed: [Int](repeating: 0, count: shards)) }
+      return proxy.known
+    }
+  }
+}
+
+/// Counted for one link since the process began.
+struct LinkTraffic: Sendable {
+  var framesSent = 0
+  var bytesSent = 0
+  var framesReceived = 0
+  var bytesReceived = 0
+  /// Messages sent for sessions over there, and the sessions they were for.
+  var messagesSent = 0
+  var deliveriesSent = 0
+  /// Connections that ended because of what came over them.
+  var malformed = 0
+  /// Mail that fits nothing here: its session has ended, or the peer breaks the rules.
+  var stray = 0
+  /// Publishes refused because the link was full.
+  var refused = 0
+}
+
+/// A link as metrics and inspection show it.
+struct LinkFacts: Sendable {
+  var node = NodeID.none
+  var name = ""
+  var isUp = false
+  /// `down`, `connecting`, `greeting`, `up`.
+  var state = "down"
+  /// Bytes the peer has not confirmed.
+  var queuedBytes = 0
+  /// Bytes on their way into the connection.
+  var outputBytes = 0
+  /// Sessions of the peer that use channels here.
+  var proxies = 0
+  var isCongested = false
+  var counts = LinkCounts()
+  var traffic = LinkTraffic()
+}

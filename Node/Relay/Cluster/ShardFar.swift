@@ -1,0 +1,253 @@
+import Base
+import Engine
+import Link
+import LinkMail
+import Loop
+import Ring
+
+/// What leaves a shard for a node that owns channels.
+struct FarMail: Sendable {
+  var node: NodeID
+  /// Counts how often what was agreed with that node became void, as the shard has heard: older mail is dropped, and
+  /// asked again by `FarSessions`.
+  var generation: UInt32
+  var mail: LinkMail
+}
+
+/// What loop 0 tells a shard of other nodes.
+enum FarInput: Sendable {
+  case mail(NodeID, LinkMail)
+  /// What was agreed with the node is void; from now on mail has this generation.
+  case forgotten(NodeID, generation: UInt32)
+  /// Nobody waits for the node any longer.
+  case unreachable(NodeID, generation: UInt32)
+  case congested(NodeID, Bool)
+  /// The link was too full for a publish.
+  case refused(NodeID, SessionID, channel: UInt32, token: UInt64)
+}
+
+/// The sessions of one loop that use channels of other nodes: turns what they ask into mail for links, and what comes back
+/// into what an engine of this node would say. Everything here runs on its shard's loop.
+final class ShardFar: @unchecked Sendable {
+  /// The shard holds it.
+  @safe private unowned(unsafe) let shard: Shard
+  let links: LinkHost
+  private let own: NodeID
+  private(set) var map: RingMap?
+  private var sessions: FarSessions
+  /// Sessions have channels that this node owns since they were opened: they go on through this.
+  private var hasComeHome = false
+  private var outbox: [FarMail] = []
+  private var generations: [NodeID: UInt32] = [:]
+  private var effects: [FarEffect] = []
+  private var isRunning = false
+  private var waiting: [ChannelID: Waiting] = [:]
+  private var isTicking = false
+  private(set) var stray = 0
+
+  /// A channel whose owner is not known, or says that it is none.
+  private struct Waiting {
+    let ref: ChannelRef
+    let since: Instant
+    var after: UInt64
+    /// It was asked again; when nothing more is heard, all is well.
+    var askedAt: Instant?
+    var nextTry: Instant
+  }
+
+  init(_ shard: Shard, _ links: LinkHost, writer: UInt64) {
+    self.shard = shard
+    self.links = links
+    own = links.own
+    sessions = FarSessions(loop: shard.index, writer: writer)
+  }
+
+  var count: Int { sessions.count }
+
+  /// The node that a session must ask for a channel; nil: this one. `none`: nobody is known.
+  @inline(__always) func owner(of channel: ChannelID, for session: SessionID) -> NodeID? {
+    guard let map else { return NodeID.none }
+    let owner = map.owner(of: map.slot(of: channel))
+    guard owner == own else { return owner }
+    return hasComeHome && sessions.uses(session, channel) ? own : nil
+  }
+
+  // MARK: from sessions
+
+  func publish(
+    _ session: Session, _ channel: ChannelRef, _ publication: Publication, to node: NodeID
+  ) {
+    sessions.publish(
+      session.id, session.principal, session.kind, channel, publication, to: node, into: &effects)
+    run()
+  }
+
+  func subscribe(
+    _ session: Session, _ channel: ChannelRef, _ wanted: Subscription, to node: NodeID
+  ) {
+    sessions.subscribe(
+      session.id, session.principal, session.kind, channel, start: wanted.start,
+      follow: wanted.follow, limit: wanted.limit, token: wanted.token, to: node, into: &effects)
+    run()
+  }
+
+  func unsubscribe(_ session: Session, _ channel: ChannelRef) {
+    sessions.unsubscribe(session.id, channel, into: &effects)
+    run()
+  }
+
+  func credit(_ session: SessionID, bytes: Int, to node: NodeID) {
+    sessions.credit(session, bytes: bytes, to: node, into: &effects)
+    run()
+  }
+
+  func close(_ session: SessionID) {
+    sessions.close(session, into: &effects)
+    run()
+  }
+
+  // MARK: from loop 0
+
+  func receive(_ inputs: [FarInput]) {
+    for input in inputs {
+      switch input {
+      case .mail(let node, let mail): sessions.receive(mail, from: node, into: &effects)
+      case .forgotten(let node, let generation):
+        generations[node] = generation
+        sessions.receiveForgotten(node, into: &effects)
+      case .unreachable(let node, let generation):
+        generations[node] = generation
+        sessions.receiveUnreachable(node, into: &effects)
+      case .congested(let node, let isCongested):
+        sessions.receiveCongested(node, isCongested, into: &effects)
+      case .refused(let node, let session, let channel, let token):
+        sessions.receiveRefused(session, channel: channel, token: token, by: node, into: &effects)
+      }
+      run()
+    }
+  }
+
+  /// A newer map. What sessions asked of nodes that own a channel no longer is asked of those that do.
+  func receive(_ next: RingMap) {
+    if let map, map.revision >= next.revision { return }
+    map = next
+    for ref in sessions.channels(whoseOwnerIsNot: { next.owner(of: next.slot(of: $0)) }) {
+      let owner = next.owner(of: next.slot(of: ref.id))
+      if owner == own { hasComeHome = true }
+      if owner != .none { waiting[ref.id] = nil }
+      sessions.receiveOwner(of: ref, owner, into: &effects)
+    }
+    for one in waiting.values where one.askedAt == nil && one.after <= next.revision { ask(one) }
+    run()
+  }
+
+  // MARK: effects
+
+  private func run() {
+    // What one of them brings about comes after those at hand.
+    if isRunning { return }
+    isRunning = true
+    var at = 0
+    while at < effects.count {
+      let effect = effects[at]
+      at += 1
+      perform(effect)
+    }
+    effects.removeAll(keepingCapacity: at <= 4_096)
+    isRunning = false
+  }
+
+  private func perform(_ effect: FarEffect) {
+    switch effect {
+    case .mail(let node, let mail):
+      outbox.append(FarMail(node: node, generation: generations[node] ?? 0, mail: mail))
+    case .deliver(let id, let channel, let delivery, let node):
+      deliver(id, channel, delivery, node)
+    case .answer(let id, let channel, let token, let mls, let outcome):
+      shard.sessions.find(id)?.answer(channel, token: token, mls: mls, outcome)
+    case .written(let id, let count):
+      shard.sessions.find(id)?.slim?.receiveWritten(count)
+    case .subscribed(let id, let channel, let token, let head, let fault):
+      shard.sessions.find(id)?.subscribed(channel, token: token, head: head, fault)
+    case .readEnded(let id, let channel): shard.sessions.find(id)?.readEnded(channel)
+    case .end(let id, let fault): shard.sessions.find(id)?.receiveEnd(fault)
+    case .pause(let id): shard.sessions.find(id)?.pause(by: Session.farPause)
+    case .resume(let id): shard.sessions.find(id)?.resume(by: Session.farPause)
+    case .forgive(let id, let node): shard.sessions.find(id)?.forgetOwed(to: node)
+    case .wantMap(let revision, let ref): wait(for: ref, after: revision)
+    case .stray: stray &+= 1
+    }
+  }
+
+  @inline(__always) private func deliver(
+    _ id: SessionID, _ channel: ChannelRef, _ delivery: Delivery, _ node: NodeID
+  ) {
+    guard let session = shard.sessions.find(id) else { return }
+    session.oweFar(delivery.frame.count, to: node)
+    session.deliver(channel, delivery)
+    shard.counts.delivered &+= 1
+    shard.counts.deliveredBytes &+= delivery.frame.count
+  }
+
+  // MARK: channels without an owner
+
+  private func wait(for ref: ChannelRef, after revision: UInt64) {
+    let now = shard.loop.now.monotonic
+    let since = waiting[ref.id]?.since ?? now
+    waiting[ref.id] = Waiting(
+      ref: ref, since: since, after: revision, askedAt: nil,
+      nextTry: now + .milliseconds(NodeLimits.farRetryMilliseconds))
+    if (map?.revision ?? 0) < revision { links.askForMap(after: revision) }
+    tickLater()
+  }
+
+  private func tickLater() {
+    if isTicking || waiting.isEmpty { return }
+    isTicking = true
+    shard.loop.schedule(after: .milliseconds(NodeLimits.farRetryMilliseconds)) { [weak self] in
+      self?.isTicking = false
+      self?.tick()
+    }
+  }
+
+  /// Asks again who has the newer map now, and ends what has waited for too long.
+  private func tick() {
+    let now = shard.loop.now.monotonic
+    for (id, one) in waiting {
+      if let asked = one.askedAt {
+        if now - asked > .seconds(1) { waiting[id] = nil }
+      } else if now - one.since >= links.settings.patience {
+        waiting[id] = nil
+        sessions.receiveUnowned(one.ref, into: &effects)
+      } else if let map, map.revision >= one.after, now >= one.nextTry {
+        ask(one)
+      }
+    }
+    run()
+    tickLater()
+  }
+
+  private func ask(_ one: Waiting) {
+    guard let map else { return }
+    let owner = map.owner(of: map.slot(of: one.ref.id))
+    guard owner != .none else { return }
+    waiting[one.ref.id]?.askedAt = shard.loop.now.monotonic
+    sessions.receiveOwner(of: one.ref, owner, into: &effects)
+  }
+
+  // MARK: the turn
+
+  /// Hands loop 0 what gathered for other nodes. `mail`: for sessions of theirs.
+  func endTurn(_ mail: inout [Mail]) {
+    guard !outbox.isEmpty || !mail.isEmpty else { return }
+    let (asked, said) = (outbox, mail)
+    outbox = []
+    mail = []
+    let (links, index) = (links, shard.index)
+    if index == 0 {
+      links.receive(asked, said, from: 0)
+    } else {
+      links.loop.post { links.receive(asked, said, from: index) }
+    }
+  }
+}
