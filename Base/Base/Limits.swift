@@ -85,6 +85,13 @@ public enum Limits {
   public static let slimQueuesBytes = 1 << 30
   /// Bytes one loop may have on their way to another; more: the publishers wait for it.
   public static let slimMailBytes = 32 << 20
+  /// The same from all loops to another node, before its link has taken them: less than the link's queue has room for
+  /// once it calls itself crowded.
+  public static let slimLinkBytes = 16 << 20
+  /// Names that one message to another node tells of; more: another message.
+  public static let slimInterestNames = 1_000
+  /// Milliseconds a Subscribe waits for other nodes to have heard of it; longer: it is acknowledged without them.
+  public static let slimSyncMilliseconds: Int64 = 2_000
   /// What a SLIM app gets again when it subscribes (defaults; `slim.replay`, `slim.replay_window`).
   public static let slimReplayMessages = 100
   public static let slimReplaySeconds = 30

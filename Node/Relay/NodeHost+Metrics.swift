@@ -75,6 +75,9 @@ extension NodeHost {
       $0.overflows
     }
     slim("posthouse_slim_dropped_total", "SLIM anycasts dropped from full queues") { $0.dropped }
+    slim("posthouse_slim_unreachable_total", "SLIM messages that another node could not be sent") {
+      $0.unreachable
+    }
     slim("posthouse_slim_lagging_total", "SLIM streams that read an archived channel on") {
       $0.lagging
     }

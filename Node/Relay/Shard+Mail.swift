@@ -50,7 +50,7 @@ extension Shard {
     case .slimReplayable(let session, let channel): slim.receiveReplayable(session, channel)
     case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)
     case .slimInterest(let interest): slim.receive(interest, from: sender)
-    case .slimSync(let token): post(.slimSynced(token), to: sender)
+    case .slimSync(let token): slim.receiveSync(token, from: sender)
     case .slimSynced(let token): slim.receiveSynced(token)
     }
   }

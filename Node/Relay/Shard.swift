@@ -203,7 +203,10 @@ final class Shard: @unchecked Sendable {
       outbox[to] = []
       hand(mail, to: to)
     }
-    if let far { far.endTurn(&linkOutbox) }
+    if let far {
+      slim.handToNodes(far.links)
+      far.endTurn(&linkOutbox)
+    }
     // Last: what went before may still hold one of them unretained.
     sessions.endTurn()
   }

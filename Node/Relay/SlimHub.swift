@@ -12,19 +12,24 @@ import Store
 /// acknowledges subscriptions when every loop knows of them.
 final class SlimHub {
   /// The shard holds its hub.
-  @safe private unowned(unsafe) let shard: Shard
+  @safe unowned(unsafe) let shard: Shard
   /// The same.
   private let home: Borrowed<Shard>
-  private(set) var router: SlimRouter
+  var router: SlimRouter
   var counts = SlimCounters()
   /// What streams of this loop were sent in this turn.
   var delivered = (messages: 0, bytes: 0)
   /// Messages of groups are archived; no more once the shard is sealed.
   private(set) var archives: Bool
-  /// Bytes sent to each loop and not dealt with there yet.
-  private var onTheWay: [Int]
-  /// Sessions that wait until a loop has caught up.
-  private var waiting: [[SessionID]]
+  /// What is on its way to each loop; and to each other node, by link.
+  private var ways: [Way]
+  private var nodeWays: [Way] = []
+  /// For other nodes, until the turn ends.
+  var nodeMessages: [(link: Int, message: SlimMessage)] = []
+  /// Of the loop that has the links, once there are any.
+  var nodes: LinkSlim?
+  /// Sessions of this node that use channels which have come home to it: their proxies' ids, and their own.
+  var proxies: [SessionID: SessionID] = [:]
   /// Acknowledgements of this turn, and those that wait for the other loops.
   private var acks: [Ack] = []
   private var syncs: [UInt64: (left: Int, acks: [Ack])] = [:]
@@ -40,9 +45,9 @@ final class SlimHub {
   /// The one of them found last: most messages are of the channel of the one before.
   private var lastAttached: Attached?
   private var sweepAt = Instant.zero
-  private var lastRoutes = RouteCache()
+  private var lastRoutes = SlimRouteCache()
   /// Rises whenever a grant is made or taken back.
-  private(set) var grantVersion: UInt64 = 1
+  var grantVersion: UInt64 = 1
   /// Closed streams that hold publishes which must wait for others to be written.
   var parting = 0
   /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
@@ -61,6 +66,8 @@ final class SlimHub {
     var course: SlimCourse?
     /// Where its last message went.
     var route: SlimRoute?
+    /// It was another node's since it was attached: the engine may not follow it any more.
+    var isForeign = false
     init(_ channel: ChannelRef, _ name: SlimName, at now: Instant) {
       self.channel = channel
       self.name = name
@@ -68,9 +75,35 @@ final class SlimHub {
     }
   }
 
+  /// A closure that comes back to the loop it was made on.
+  final class Reply: @unchecked Sendable {
+    let answer: (Bool, UInt64) -> Void
+    init(_ answer: @escaping (Bool, UInt64) -> Void) { self.answer = answer }
+  }
+
   private struct Ack {
     var session: SessionID
     var frame: Bytes
+  }
+
+  private struct Way {
+    /// Sent and not dealt with there yet.
+    var bytes = 0
+    /// Sessions that wait until it has caught up.
+    var waiting: [SessionID] = []
+
+    /// - Returns: false: it waits already.
+    mutating func add(_ sender: SessionID) -> Bool {
+      if waiting.last == sender { return false }
+      waiting.append(sender)
+      return true
+    }
+
+    mutating func takeWaiting() -> [SessionID] {
+      let all = waiting
+      waiting = []
+      return all
+    }
   }
 
   init(shard: Shard, loops: Int) {
@@ -78,8 +111,7 @@ final class SlimHub {
     home = Borrowed(shard)
     router = SlimRouter(loop: shard.index, loops: loops)
     archives = shard.node.settings.slimArchive
-    onTheWay = [Int](repeating: 0, count: loops)
-    waiting = [[SessionID]](repeating: [], count: loops)
+    ways = [Way](repeating: Way(), count: loops)
   }
 
   // MARK: subscribing
@@ -94,6 +126,9 @@ final class SlimHub {
       return
     }
     let channel = SlimChannel.ref(stream.family, name)
+    if let node = shard.far?.owner(of: channel.id, for: session.id) {
+      return askReplay(session.id, channel, of: node)
+    }
     let owner = shard.owner(of: channel.id)
     if owner == shard.index {
       receiveReplay(session.id, channel)
@@ -154,6 +189,11 @@ final class SlimHub {
       for loop in route.remote.indices where route.remote[loop] > 0 {
         send(message, to: loop, sender)
       }
+      if route.linkTotal > 0 {
+        for link in route.links.indices where route.links[link] > 0 {
+          send(message, over: link, sender)
+        }
+      }
     }
   }
 
@@ -186,15 +226,28 @@ final class SlimHub {
   }
 
   private func send(_ message: borrowing SlimMessage, to loop: Int, _ sender: SessionID?) {
+    if loop >= SlimRouter.firstLink {
+      return send(message, over: loop - SlimRouter.firstLink, sender)
+    }
     home.with { $0.post(message, to: loop) }
-    onTheWay[loop] &+= message.frame.count
-    if onTheWay[loop] > Limits.slimMailBytes, let sender { slow(sender, until: loop) }
+    ways[loop].bytes &+= message.frame.count
+    if ways[loop].bytes > Limits.slimMailBytes, let sender, ways[loop].add(sender) { slow(sender) }
   }
 
-  /// The sender may be on another loop: what is archived is routed where its channel is.
-  private func slow(_ sender: SessionID, until loop: Int) {
-    if waiting[loop].last == sender { return }
-    waiting[loop].append(sender)
+  /// To another node.
+  private func send(_ message: borrowing SlimMessage, over link: Int, _ sender: SessionID?) {
+    nodeMessages.append((link, copy message))
+    while nodeWays.count <= link { nodeWays.append(Way()) }
+    nodeWays[link].bytes &+= message.linkCost
+    if nodeWays[link].bytes > Limits.slimLinkBytes / shard.node.shardCount, let sender,
+      nodeWays[link].add(sender)
+    {
+      slow(sender)
+    }
+  }
+
+  /// The sender may be on another loop, or node: what is archived is routed where its channel is.
+  private func slow(_ sender: SessionID) {
     if sender.loop == shard.index {
       shard.sessions.find(sender)?.pause(by: Session.mailPause)
     } else {
@@ -217,45 +270,12 @@ final class SlimHub {
     channels[family == .slimB ? 1 : 0][name]
   }
 
-  // MARK: rights
-
-  /// Does the tenant have a grant for that channel? `answer` is called on this loop, with the version it holds for.
-  func askGrant(
-    _ channel: ChannelID, _ tenant: TenantID, _ answer: @escaping (Bool, UInt64) -> Void
-  ) {
-    let (loop, version) = (shard.loop, grantVersion)
-    let reply = Reply(answer)
-    shard.node.store.read { store in
-      let row = try? store.get(.state, key: GrantRow.key(channel: channel, tenant: tenant))
-      loop.post { reply.answer(row != nil, version) }
-    }
-  }
-
-  /// A closure that comes back to the loop it was made on.
-  private final class Reply: @unchecked Sendable {
-    let answer: (Bool, UInt64) -> Void
-    init(_ answer: @escaping (Bool, UInt64) -> Void) { self.answer = answer }
-  }
-
-  /// A grant was made or taken back. Streams that live by one that is gone end.
-  func receiveGrant(_ channel: ChannelID, _ tenant: TenantID, granted: Bool) {
-    grantVersion &+= 1
-    guard !granted else { return }
-    var ending: [Session] = []
-    shard.sessions.forEach { session in
-      if session.principal.tenant == tenant, session.slim?.uses(channel) == true {
-        ending.append(session)
-      }
-    }
-    for session in ending { session.end(Fault(.revoked)) }
-  }
-
   // MARK: archived channels of this shard
 
   /// Before a publish goes to the engine: what is written is handed on from now on.
   func attach(_ channel: ChannelRef) {
     let now = shard.loop.now
-    if let known = following(channel.id) {
+    if let known = following(channel.id), !known.isForeign {
       known.used = now.monotonic
       return
     }
@@ -294,10 +314,17 @@ final class SlimHub {
         channel.family, known.name, isAnycast: record.fanout == 1, record.hop)
     }
     guard let course = known.course else { return }
+    var sender = delivery.publisher
+    if !proxies.isEmpty, let proxy = sender { sender = proxies[proxy] ?? proxy }
     let message = SlimMessage(
       course, record.holed(delivery.frame), repeats: repeats, channel: channel,
-      sequence: delivery.sequence, sender: delivery.publisher)
-    publish(message, on: route, from: delivery.publisher)
+      sequence: delivery.sequence, sender: sender)
+    publish(message, on: route, from: sender)
+  }
+
+  /// Channels may have other owners now.
+  func receiveMap() {
+    for known in attached.values where !isOwn(known.channel) { known.isForeign = true }
   }
 
   /// The engine ended the hub's own session: it follows on at once, for what is written next.
@@ -305,7 +332,7 @@ final class SlimHub {
     shard.node.log.error("SLIM archive trouble", ["why": .of(fault)])
     let channels = attached.values.map(\.channel)
     attached.removeAll()
-    for channel in channels { attach(channel) }
+    for channel in channels where isOwn(channel) { attach(channel) }
   }
 
   /// The engine does not follow a channel it was asked to: the next publish asks again.
@@ -314,19 +341,23 @@ final class SlimHub {
   /// Asks a session that just subscribed to read the last messages of a channel, when there are some. It may have
   /// ended, or unsubscribed, before that is known: only its own loop can tell.
   func receiveReplay(_ session: SessionID, _ channel: ChannelRef) {
-    if attached[channel.id] != nil { return tellReplayable(session, channel) }
-    let shard = shard
-    shard.node.store.read { store in
-      guard (try? store.get(.state, key: HeadRow.key(channel.id))) != nil else { return }
-      shard.loop.post { shard.slim.tellReplayable(session, channel) }
+    whenReplayable(channel) { [self] in
+      if session.loop == shard.index {
+        receiveReplayable(session, channel)
+      } else {
+        shard.post(.slimReplayable(session, channel), to: session.loop)
+      }
     }
   }
 
-  private func tellReplayable(_ session: SessionID, _ channel: ChannelRef) {
-    if session.loop == shard.index {
-      receiveReplayable(session, channel)
-    } else {
-      shard.post(.slimReplayable(session, channel), to: session.loop)
+  /// Calls back on this loop if the channel, of this shard, has messages.
+  func whenReplayable(_ channel: ChannelRef, _ yes: @escaping () -> Void) {
+    if attached[channel.id] != nil { return yes() }
+    let reply = Reply { isThere, _ in if isThere { yes() } }
+    let loop = shard.loop
+    shard.node.store.read { store in
+      let row = try? store.get(.state, key: HeadRow.key(channel.id))
+      if row != nil { loop.post { reply.answer(true, 0) } }
     }
   }
 
@@ -384,12 +415,40 @@ final class SlimHub {
     }
   }
 
+  /// A message of another node, on the loop that has the links: to its subscribers here. `other`: a loop that must
+  /// get it too.
+  func receiveFromNode(_ message: SlimMessage, _ other: (Int) -> Void) {
+    guard let route = lastRoutes.find(message, router), route.nodeTotal > 0 else {
+      counts.unrouted &+= 1
+      return
+    }
+    if message.isAnycast {
+      switch route.pick(from: message.sender, of: .node) {
+      case .none: counts.unrouted &+= 1
+      case .local(let id): hand(message, to: id)
+      case .loop(let loop): other(loop)
+      }
+      return
+    }
+    for id in route.members where id != message.sender { hand(message, to: id) }
+    for loop in route.remote.indices where route.remote[loop] > 0 { other(loop) }
+  }
+
   func receiveTaken(_ bytes: Int, by loop: Int) {
-    onTheWay[loop] &-= bytes
-    guard onTheWay[loop] <= Limits.slimMailBytes / 2, !waiting[loop].isEmpty else { return }
-    let resumed = waiting[loop]
-    waiting[loop] = []
-    for id in resumed {
+    ways[loop].bytes &-= bytes
+    if ways[loop].bytes <= Limits.slimMailBytes / 2 { resume(ways[loop].takeWaiting()) }
+  }
+
+  /// The same for another node. Not while a turn ends: who is resumed may send at once.
+  func receiveTaken(_ bytes: Int, over link: Int) {
+    nodeWays[link].bytes &-= bytes
+    if nodeWays[link].bytes <= Limits.slimLinkBytes / shard.node.shardCount / 2 {
+      resume(nodeWays[link].takeWaiting())
+    }
+  }
+
+  private func resume(_ waiting: [SessionID]) {
+    for id in waiting {
       if id.loop == shard.index {
         shard.sessions.find(id)?.resume(by: Session.mailPause)
       } else {
@@ -425,7 +484,7 @@ final class SlimHub {
   /// The store closes: what comes from now on is only relayed.
   func seal() { archives = false }
 
-  /// Tells the other loops what changed, and acknowledges it when they have heard.
+  /// Tells the other loops, and nodes, what changed, and acknowledges it when they have heard.
   func endTurn() {
     shard.counts.delivered &+= delivered.messages
     shard.counts.deliveredBytes &+= delivered.bytes
@@ -438,14 +497,23 @@ final class SlimHub {
     if !interest.isEmpty {
       forEachOther { shard.post(.slimInterest(interest), to: $0) }
     }
+    nodes?.tell(router.takeNodeInterest())
+    defer { nodes?.endTurn() }
     guard !acks.isEmpty else { return }
     let due = acks
     acks = []
-    if others == 0 { return send(due) }
+    if others == 0, nodes == nil { return send(due) }
     let token = nextSync
     nextSync &+= 1
-    syncs[token] = (others, due)
+    syncs[token] = (nodes == nil ? others : others + 1, due)
     forEachOther { shard.post(.slimSync(token), to: $0) }
+    nodes?.sync(token, from: shard.index)
+  }
+
+  /// Another loop wants to know when all that it said so far has been heard here: and by the other nodes, where the
+  /// links are.
+  func receiveSync(_ token: UInt64, from loop: Int) {
+    if let nodes { nodes.sync(token, from: loop) } else { shard.post(.slimSynced(token), to: loop) }
   }
 
   private func forEachOther(_ body: (Int) -> Void) {
@@ -466,58 +534,5 @@ final class SlimHub {
     shard.meter(tenant)
     shard.engine.receiveUsage(tenant, messages: messages, bytes: bytes, at: shard.loop.now)
     shard.brake(stream.session)
-  }
-}
-
-/// Counted on one loop.
-struct SlimCounters: Sendable {
-  /// Publishes nobody had subscribed to.
-  var unrouted = 0
-  /// Publishes and subscriptions under another org's name, or with names that contradict each other.
-  var withoutRight = 0
-  /// Messages with a missing or wrong header MAC.
-  var badMacs = 0
-  /// Messages whose ttl ran out.
-  var expired = 0
-  /// Archived publishes that could not be written.
-  var refused = 0
-  /// Streams that read an archived channel on by themselves, because their queue ran over.
-  var lagging = 0
-  /// Streams ended because their queue ran over, and messages dropped from such queues.
-  var overflows = 0
-  var dropped = 0
-
-  static func + (a: SlimCounters, b: SlimCounters) -> SlimCounters {
-    var sum = a
-    sum.unrouted += b.unrouted
-    sum.withoutRight += b.withoutRight
-    sum.badMacs += b.badMacs
-    sum.expired += b.expired
-    sum.refused += b.refused
-    sum.lagging += b.lagging
-    sum.overflows += b.overflows
-    sum.dropped += b.dropped
-    return sum
-  }
-}
-
-/// The routes that messages from other loops used last, by their name's hashes.
-private struct RouteCache {
-  private static let size = 256
-  private var routes = [SlimRoute?](repeating: nil, count: size)
-
-  @inline(__always)
-  mutating func find(_ message: borrowing SlimMessage, _ router: borrowing SlimRouter) -> SlimRoute?
-  {
-    let name = message.course.destination
-    let at = Int(truncatingIfNeeded: (name.c2 ^ name.idLow) & UInt64(Self.size - 1))
-    if let known = routes[at], known.isCurrent, known.name == name,
-      known.family == message.course.family
-    {
-      return known
-    }
-    let found = router.route(message.course.family, name)
-    routes[at] = found
-    return found
   }
 }

@@ -32,6 +32,9 @@ struct SlimMessage: Sendable {
     self.sequence = sequence
     self.sender = sender
   }
+
+  /// What it counts for on its way to another node.
+  var linkCost: Int { 256 &+ frame.count }
 }
 
 /// Where messages under one header go, and what their receivers' MACs are made of. Made once for all of them.

@@ -24,6 +24,20 @@ extension SlimStream {
   func channel(
     _ envelope: SlimEnvelope, _ header: SlimKnownHeader, _ destination: SlimName
   ) -> ChannelRef? {
+    guard let channel = channelOfGroup(envelope, header, destination), !isLost(channel) else {
+      return nil
+    }
+    return channel
+  }
+
+  /// Its owner is out of reach: members hear each other all the same.
+  private func isLost(_ channel: ChannelRef) -> Bool {
+    session.shard.far?.isLost(channel.id) == true
+  }
+
+  private func channelOfGroup(
+    _ envelope: SlimEnvelope, _ header: SlimKnownHeader, _ destination: SlimName
+  ) -> ChannelRef? {
     if envelope.isToGroup {
       if let known = header.channel { return known }
       let made = hub.channel(family, destination)
@@ -40,9 +54,9 @@ extension SlimStream {
   ) -> Bool {
     guard bytes.count <= Limits.messageBytes, !membersOnly, archives else { return false }
     return known.with { header in
-      guard header.isAllowed, let patch = header.patch, let channel = header.channel else {
-        return false
-      }
+      guard header.isAllowed, let patch = header.patch, let channel = header.channel,
+        !isLost(channel)
+      else { return false }
       header.isRepeated = true
       let (frame, mac) = unsafe SlimForward.again(bytes, headerAt: glance.headerAt, patch)
       if mac > 0 { frame.makeHole(at: mac) }

@@ -60,7 +60,7 @@ import Token
         methods[path, default: []].insert(verb.uppercased())
       }
     }
-    #expect(methods.count == 16)
+    #expect(methods.count == 17)
     for (path, wanted) in methods {
       let filled = path.replacing("{name}", with: "a%2Fb%2Fc").replacing("{tenant}", with: "t")
         .replacing("{id}", with: "i").replacing("{request_id}", with: "r")

@@ -51,7 +51,8 @@ extension LinkHost {
     case .written(let id, _), .end(let id, _), .pause(let id), .resume(let id):
       guard id.loop < node.shardCount else { return link.traffic.stray &+= 1 }
       put(.mail(link.peer, mail), for: id.loop)
-    case .live, .interest, .sync, .synced: onSlim?(link.peer, mail)
+    case .live, .interest, .sync, .synced, .slimReplay, .slimReplayable:
+      slim.receive(mail, on: link)
     }
   }
 

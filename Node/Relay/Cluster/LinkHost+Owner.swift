@@ -47,7 +47,8 @@ extension LinkHost {
       _ = enqueue(.end(id, Fault(.unavailable, "too many sessions over one link")), on: link)
       return
     }
-    link.near.open(id, of: link.peer, principal, kind)
+    let proxy = link.near.open(id, of: link.peer, principal, kind)
+    if link.isOwn { slim.note(proxy, is: id) }
   }
 
   /// The name must be what this node would call the channel.
@@ -109,6 +110,7 @@ extension LinkHost {
 
   /// A proxy has gone: the shards hear of it, but for one.
   private func end(_ proxy: SessionID, on link: NodeLink, sparing spared: Int = -1) {
+    if link.isOwn { slim.note(proxy, is: nil) }
     let known = link.forget(proxy, shards: node.shardCount)
     for shard in inbox.indices where shard != spared && known & (1 << UInt64(shard)) != 0 {
       inbox[shard].append(.closed(proxy))

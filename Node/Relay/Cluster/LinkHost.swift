@@ -43,6 +43,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   var hasInput = false
   var writer = ByteWriter()
   var numbers = ChannelNumbers()
+  /// SLIM between this node and the others. On loop 0.
+  private(set) var slim: LinkSlim!
   private var effects: [(NodeLink, LinkEffect<LinkMail>)] = []
   private var isRunning = false
   private var isTicking = false
@@ -54,8 +56,6 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   var onState: ((NodeID, LinkSession<LinkMail>.State) -> Void)?
   /// A shard knows of a newer map than it has.
   var onWantMap: ((_ after: UInt64) -> Void)?
-  /// SLIM mail of a peer: `live`, `interest`, `sync`, `synced`.
-  var onSlim: ((NodeID, LinkMail) -> Void)?
   var onPeer: ((NodeID, PeerEvent) -> Void)?
 
   /// Attaches itself to the node's shards. Not from a loop; before the node serves. `incarnation`: larger than that of
@@ -75,10 +75,12 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     let home = NodeLink(index: 0, peer: own, isOwn: true)
     links = [home]
     byNode[own] = home
+    slim = LinkSlim(self)
     for shard in node.shards {
       let writer = Random.uint64()
       _ = shard.loop.call { shard.far = ShardFar(shard, self, writer: writer) }
     }
+    _ = loop.call { self.slim.open() }
   }
 
   /// For the server that `register` is given, and for calls: a peer that is gone is missed within seconds.
@@ -197,7 +199,10 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       return .taken
     }
     var isPublish = false
-    if case .publish = mail { isPublish = true }
+    switch mail {
+    case .publish, .live: isPublish = true
+    default: break
+    }
     var made: [LinkEffect<LinkMail>] = []
     let admission =
       link.session?.enqueue(mail, bytes: mail.cost, isEssential: !isPublish, into: &made)
@@ -251,7 +256,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     case .down:
       node.log.warn("link down", ["peer": .of(link.name)])
       tell(link, .down)
-    case .forgotten:
+    case .forgotten(let items):
+      slim.lost(items)
       void(link) { .forgotten(link.peer, generation: $0) }
       tell(link, .forgotten)
     case .unreachable(let items):
@@ -259,6 +265,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
         node.log.error(
           "node out of reach", ["peer": .of(link.name), "waiting": .of(items.count)])
       }
+      slim.lost(items)
       void(link) { .unreachable(link.peer, generation: $0) }
       tell(link, .unreachable)
     case .congested(let isCongested):
@@ -270,6 +277,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   }
 
   private func tell(_ link: NodeLink, _ event: PeerEvent) {
+    slim.receive(event, on: link)
     onPeer?(link.peer, event)
     if let state = link.session?.state { onState?(link.peer, state) }
   }
@@ -413,6 +421,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
 
   /// The end of a turn of loop 0, with its shard's.
   func endTurn(_ shard: Shard) {
+    // Before other mail: a session's own cursor begins with mail, and what came earlier came this way.
+    slim.handOut()
     var rounds = 0
     repeat {
       if hasInput { handOut(shard) }
@@ -420,7 +430,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       rounds += 1
     } while hasInput && rounds < 4
     if hasInput { loop.post {} }
-    for link in links where link.hasHeard {
+    for link in links where link.hasHeard && !link.isHeld {
       link.hasHeard = false
       var made: [LinkEffect<LinkMail>] = []
       link.session?.endTurn(into: &made)

@@ -31,6 +31,8 @@ final class NodeLink {
   var isCongested = false
   /// Something came in this turn that is to be confirmed.
   var hasHeard = false
+  /// What comes is not confirmed: a loop is behind with it.
+  var isHeld = false
   /// What was confirmed last on this connection: said again when there is nothing else to say.
   var confirmed: UInt64 = 0
   /// The last refusal logged: the same one again is not news.

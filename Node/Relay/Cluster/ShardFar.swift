@@ -39,6 +39,8 @@ final class ShardFar: @unchecked Sendable {
   private var hasComeHome = false
   private var outbox: [FarMail] = []
   private var generations: [NodeID: UInt32] = [:]
+  /// Nodes out of reach.
+  private var lost: Set<NodeID> = []
   private var effects: [FarEffect] = []
   private var isRunning = false
   private var waiting: [ChannelID: Waiting] = [:]
@@ -70,6 +72,12 @@ final class ShardFar: @unchecked Sendable {
     let owner = map.owner(of: map.slot(of: channel))
     guard owner == own else { return owner }
     return hasComeHome && sessions.uses(session, channel) ? own : nil
+  }
+
+  /// The channel's owner is out of reach: nothing can be archived there.
+  @inline(__always) func isLost(_ channel: ChannelID) -> Bool {
+    guard !lost.isEmpty, let map else { return false }
+    return lost.contains(map.owner(of: map.slot(of: channel)))
   }
 
   // MARK: from sessions
@@ -114,9 +122,11 @@ final class ShardFar: @unchecked Sendable {
       case .mail(let node, let mail): sessions.receive(mail, from: node, into: &effects)
       case .forgotten(let node, let generation):
         generations[node] = generation
+        lost.remove(node)
         sessions.receiveForgotten(node, into: &effects)
       case .unreachable(let node, let generation):
         generations[node] = generation
+        lost.insert(node)
         sessions.receiveUnreachable(node, into: &effects)
       case .congested(let node, let isCongested):
         sessions.receiveCongested(node, isCongested, into: &effects)
@@ -139,6 +149,7 @@ final class ShardFar: @unchecked Sendable {
     }
     for one in waiting.values where one.askedAt == nil && one.after <= next.revision { ask(one) }
     run()
+    shard.slim.receiveMap()
   }
 
   // MARK: effects
