@@ -74,7 +74,8 @@ public struct SigningKeys: Sendable {
   /// Signs with a fresh key from now on; the key before it still verifies, the one before that no more.
   /// On disk before it returns.
   public mutating func rotate(path: String, now: Instant) throws(Fault) {
-    let next = SigningKeys(current: .make(now: now), previous: current)
+    let next = SigningKeys(
+      current: .make(now: now), previous: current, edition: edition > 0 ? edition + 1 : 0)
     try next.save(path: path)
     self = next
   }

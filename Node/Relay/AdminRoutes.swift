@@ -44,11 +44,10 @@ struct AdminRoutes {
     unary(
       server, AdminService.rotateSigningKey, AdminRotateSigningKeyRequest.self,
       AdminRotateSigningKeyResponse.self
-    ) { [gate] _, _, reply in
-      reply(
-        Result { () throws(Fault) in
-          AdminRotateSigningKeyResponse(kid: try gate.node.rotateSigningKey())
-        })
+    ) { [gate] _, home, reply in
+      gate.node.rotateSigningKey { result in
+        home.post { reply(result.map { AdminRotateSigningKeyResponse(kid: $0) }) }
+      }
     }
     unary(
       server, AdminService.drainNode, AdminDrainNodeRequest.self, AdminDrainNodeResponse.self

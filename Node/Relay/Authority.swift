@@ -20,7 +20,12 @@ final class Authority: @unchecked Sendable {
   private var nextToken: UInt64 = 1
   /// What every loop verifies JWTs with.
   private(set) var keys: SigningKeySet
+  /// Over their quota: tenants whose accounts are here.
   private var slow: Set<TenantID> = []
+  /// What the loops were told last.
+  private var slowSpread: Set<TenantID> = []
+  /// nil: this node is alone, and has every tenant.
+  private(set) var cluster: ClusterTokens?
   /// Tenants that published since the start.
   private var active: Set<TenantID> = []
 
@@ -52,10 +57,26 @@ final class Authority: @unchecked Sendable {
   /// Tenants that are not deleted.
   var tenantCount: Int { engine.tenantCount }
 
+  /// This node is one of several from now on. Before it listens.
+  func enter(_ host: ClusterHost) {
+    let cluster = ClusterTokens(self, host)
+    self.cluster = cluster
+    cluster.begin()
+  }
+
   // MARK: requests
 
   /// Runs a request; the reply comes on loop 0. Only on loop 0.
   func submit(_ request: TokenRequest, _ reply: @escaping Reply) {
+    if let cluster {
+      cluster.submit(request, reply)
+    } else {
+      submitHere(request, reply)
+    }
+  }
+
+  /// Decides by the accounts that are here.
+  func submitHere(_ request: TokenRequest, _ reply: @escaping Reply) {
     switch request.action {
     case .usage, .account, .listTenants:
       // Counts of the last second still stand with the shards.
@@ -83,7 +104,7 @@ final class Authority: @unchecked Sendable {
     let token = nextToken
     nextToken += 1
     waiting[token] = { [self] result in
-      if case .success = result { receiveDone(request.action) }
+      if case .success(let done) = result { receiveDone(request.action, done) }
       reply(result)
     }
     engine.receive(
@@ -91,13 +112,35 @@ final class Authority: @unchecked Sendable {
     runEffects()
   }
 
-  /// A tenant that is back may open streams again.
-  private func receiveDone(_ action: TokenAction) {
+  private func receiveDone(_ action: TokenAction, _ reply: TokenReply) {
     switch action {
-    case .createTenant(let org, _), .resumeTenant(let org):
-      let tenant = TenantID(org: org)
-      node.eachShard { $0.ended.tenants.remove(tenant) }
+    case .createTenant, .resumeTenant, .suspendTenant, .deleteTenant: break
+    default: return
+    }
+    switch reply {
+    case .tenantCreated(let tenant, _, _), .tenant(let tenant):
+      if tenant.state == .active { letBack(tenant.id) }
+      cluster?.say(
+        .tenant(tenant.id, tenant.state, created: tenant.created),
+        stands: tenant.state != .active || tenant.generation > 1)
     default: break
+    }
+  }
+
+  /// A tenant that is back may open streams again.
+  func letBack(_ tenant: TenantID) { node.eachShard { $0.ended.tenants.remove(tenant) } }
+
+  func end(_ tenant: TenantID) {
+    node.eachShard { shard in
+      shard.ended.tenants.insert(tenant)
+      shard.endSessions(Fault(.tenantSuspended)) { $0.tenant == tenant && !$0.anonymous }
+    }
+  }
+
+  func end(_ key: RecordID) {
+    node.eachShard { shard in
+      shard.ended.keys.insert(key)
+      shard.endSessions(Fault(.keyRevoked)) { $0.key == key }
     }
   }
 
@@ -161,27 +204,24 @@ final class Authority: @unchecked Sendable {
       }
     case .reply(let token, let result):
       waiting.removeValue(forKey: token)?(result)
-    case .granted(let channel, let tenant, _):
+    case .granted(let channel, let tenant, let org):
       changeGrant(channel, tenant, granted: true)
+      cluster?.say(.granted(channel, tenant, org: org))
     case .grantRevoked(let channel, let tenant):
       changeGrant(channel, tenant, granted: false)
-    case .keyEnded(_, let key):
-      node.eachShard { shard in
-        shard.ended.keys.insert(key)
-        shard.endSessions(Fault(.keyRevoked)) { $0.key == key }
-      }
-    case .tenantEnded(let tenant):
-      node.eachShard { shard in
-        shard.ended.tenants.insert(tenant)
-        shard.endSessions(Fault(.tenantSuspended)) { $0.tenant == tenant && !$0.anonymous }
-      }
+      cluster?.say(.granted(channel, tenant, org: ""), stands: false)
+    case .keyEnded(let tenant, let key):
+      end(key)
+      cluster?.say(.keyEnded(tenant, key))
+    case .tenantEnded(let tenant): end(tenant)
     case .audit(let action, let actor, let subject):
       node.audit.record(
         AuditEntry(actor: actor, action: action, subject: subject, outcome: "done"))
     }
   }
 
-  private func changeGrant(_ channel: ChannelID, _ tenant: TenantID, granted: Bool) {
+  /// The row stands, or is gone.
+  func changeGrant(_ channel: ChannelID, _ tenant: TenantID, granted: Bool) {
     let shard = node.shards[Int(channel.slot) % node.shardCount]
     shard.loop.post {
       shard.engine.receiveGrant(channel, tenant: tenant, granted: granted, at: shard.loop.now)
@@ -208,8 +248,11 @@ final class Authority: @unchecked Sendable {
         let counts = shard.takeUsage()
         loop.post { [self] in
           for count in counts {
-            active.insert(count.tenant)
-            engine.receiveUsageAdded(
+            if let cluster, !cluster.owns(count.tenant) {
+              cluster.report(count)
+              continue
+            }
+            receiveUsage(
               count.tenant, day: count.day, messages: count.messages, bytes: count.bytes)
           }
           gathering.receive()
@@ -218,22 +261,56 @@ final class Authority: @unchecked Sendable {
     }
   }
 
-  /// Tells the loops whose streams to slow, when that changes.
+  func receiveUsage(_ tenant: TenantID, day: UInt32, messages: UInt64, bytes: UInt64) {
+    active.insert(tenant)
+    engine.receiveUsageAdded(tenant, day: day, messages: messages, bytes: bytes)
+  }
+
+  /// Tells the loops, and the other nodes, whose streams to slow, when that changes.
   private func spreadQuotas() {
     let wall = loop.now.wall
     let over = active.filter { engine.isOverQuota($0, wall: wall) }
-    guard over != slow else { return }
-    slow = over
-    node.eachShard { $0.slowTenants = over }
+    if over != slow {
+      for tenant in over.subtracting(slow).sorted() { cluster?.say(.slow(tenant)) }
+      for tenant in slow.subtracting(over).sorted() { cluster?.say(.slow(tenant), stands: false) }
+      slow = over
+    }
+    let all = cluster.map { over.union($0.slowElsewhere) } ?? over
+    guard all != slowSpread else { return }
+    slowSpread = all
+    node.eachShard { $0.slowTenants = all }
   }
+
+  // MARK: slots
+
+  /// Says to the other nodes what the accounts here say.
+  func notices() -> [Notice] { engine.notices(wall: loop.now.wall) + slow.map { Notice.slow($0) } }
+
+  func knows(_ tenant: TenantID) -> Bool { engine.knows(tenant) }
+
+  /// Slots came here, and table `tokens` has these rows of theirs (`TokenRows.ranges`). On loop 0.
+  func receiveArrived(_ rows: [Row]) {
+    engine.receiveRows(rows, at: loop.now)
+    cluster?.rewriteBook()
+  }
+
+  /// These slots are another node's now: their accounts are forgotten, their rows are the caller's to delete.
+  func receiveDeparted(_ slots: Set<UInt16>) {
+    engine.forget { slots.contains($0.slot) }
+    cluster?.rewriteBook()
+  }
+
+  /// Something is being written for tenants of this slot: the rows are not its last yet.
+  func isChanging(_ slot: UInt16) -> Bool { engine.isChanging { $0.slot == slot } }
 }
 
-/// What one shard counted for a tenant since it was last asked.
+/// What one shard counted for a tenant since it was last asked, and since its start.
 struct UsageDelta: Sendable {
   var tenant: TenantID
   var day: UInt32
   var messages: UInt64
   var bytes: UInt64
+  var total: UsageReport
 }
 
 /// Waits for every shard's counts. On loop 0 only.

@@ -33,6 +33,7 @@ extension NodeHost {
         readiness.setWaiting("not in the cluster yet")
         try listenCluster(cluster)
         try cluster.waitForMap(goOnWaiting)
+        authority.cluster?.waitForKeys(goOnWaiting)
         readiness.setWaiting(nil)
       }
       // Before the first connection is taken: one that waited in the backlog is answered at once.

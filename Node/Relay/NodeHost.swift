@@ -128,6 +128,7 @@ public final class NodeHost: @unchecked Sendable {
       registryHost = try RegistryHost(node: self, index: shardCount)
     }
     if serving == .all { try joinCluster() }
+    if let cluster { authority.enter(cluster) }
     registerMetrics()
     registryHost?.start()
     try listen(serving, goOnWaiting)
@@ -228,7 +229,27 @@ public final class NodeHost: @unchecked Sendable {
 
   // MARK: signing keys
 
-  func rotateSigningKey() throws(Fault) -> String {
+  /// Has a new key sign; in a cluster once every node has it. `reply` gets its kid, on any thread.
+  func rotateSigningKey(_ reply: @escaping @Sendable (Result<String, Fault>) -> Void) {
+    let record: @Sendable (String) -> Void = { [audit] kid in
+      audit!.record(
+        AuditEntry(actor: "operator", action: "signing-key.rotate", subject: kid, outcome: "done"))
+    }
+    if cluster != nil {
+      loops[0].post { [self] in
+        authority.cluster!.rotate { result in
+          if case .success(let kid) = result { record(kid) }
+          reply(result)
+        }
+      }
+      return
+    }
+    let result = Result { () throws(Fault) in try rotateOwnSigningKey() }
+    if case .success(let kid) = result { record(kid) }
+    reply(result)
+  }
+
+  private func rotateOwnSigningKey() throws(Fault) -> String {
     var keys = signing.value
     try keys.rotate(
       path: settings.data + "/" + SigningKeys.fileName,
@@ -236,10 +257,6 @@ public final class NodeHost: @unchecked Sendable {
     signing.value = keys
     let set = keys.set
     loops[0].post { [self] in authority.rotateSigningKey(set) }
-    audit.record(
-      AuditEntry(
-        actor: "operator", action: "signing-key.rotate", subject: keys.current.kid, outcome: "done")
-    )
     return keys.current.kid
   }
 

@@ -359,7 +359,10 @@ final class Shard: @unchecked Sendable {
       out.append(
         UsageDelta(
           tenant: tenant, day: day, messages: total.messages - before.messages,
-          bytes: total.bytes - before.bytes))
+          bytes: total.bytes - before.bytes,
+          total: UsageReport(
+            tenant: tenant, day: day, writer: engine.writer, messages: total.messages,
+            bytes: total.bytes)))
       meteredTenants[tenant] = (day, total.messages, total.bytes)
     }
     return out

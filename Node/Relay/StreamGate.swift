@@ -16,11 +16,14 @@ struct StreamGate {
   static let anyone = Principal(
     tenant: .none, org: "", key: RecordID(0), anonymous: true)
 
-  func principal(_ call: GrpcCall, _ shard: Shard) throws(Fault) -> Principal {
+  /// Who opens, and when its JWT was made; nil: it has none.
+  private func principal(
+    _ call: GrpcCall, _ shard: Shard
+  ) throws(Fault) -> (Principal, issued: Instant?) {
     if node.readiness.isDraining { throw Fault(.draining) }
-    if trusted { return Self.anyone }
+    if trusted { return (Self.anyone, nil) }
     guard let header = call.metadata("authorization") else {
-      if node.settings.auth == .open { return Self.anyone }
+      if node.settings.auth == .open { return (Self.anyone, nil) }
       throw Fault(.unauthorized)
     }
     let claims = try StreamGate.verify(header, shard.signingKeys, call)
@@ -33,7 +36,7 @@ struct StreamGate {
     guard shard.streamBudget.take(principal.key, at: shard.loop.now.monotonic) else {
       throw Fault(.rateLimited, "this key opens streams too fast")
     }
-    return principal
+    return (principal, Instant(nanoseconds: claims.issuedAt * 1_000_000_000))
   }
 
   private static func verify(
@@ -80,9 +83,9 @@ struct StreamGate {
       call.refuseUnprocessed()
       return nil
     }
-    let principal: Principal
+    let (principal, issued): (Principal, Instant?)
     do {
-      principal = try self.principal(call, shard)
+      (principal, issued) = try self.principal(call, shard)
     } catch {
       shard.counts.streamsRefused &+= 1
       call.refuse(error.code.grpc, "\(error.code.rawValue): \(error)")
@@ -92,12 +95,16 @@ struct StreamGate {
     shard.sessions.insert(session)
     shard.counts.streamsOpened &+= 1
     if call.userData is OpeningStream { session.pause(by: Session.openingPause) }
-    if !principal.anonymous { confirm(session, principal, shard) }
+    if !principal.anonymous { confirm(session, principal, issued, shard) }
     return session
   }
 
-  /// A JWT in date may belong to a key that has ended: nothing is read until the authority has said.
-  private func confirm(_ session: Session, _ principal: Principal, _ shard: Shard) {
+  /// A JWT in date may belong to a key that has ended: nothing is read until the authority has said. When the tenant's
+  /// node does not answer, one that was made a short while ago is good enough, as its key lived then; an older one
+  /// is not. Whoever got in that way goes as soon as that node says that the key has ended.
+  private func confirm(
+    _ session: Session, _ principal: Principal, _ issued: Instant?, _ shard: Shard
+  ) {
     session.pause(by: Session.checkPause)
     let id = session.id
     node.authority.submit(
@@ -106,7 +113,15 @@ struct StreamGate {
       guard let session = shard.sessions.find(id) else { return }
       switch result {
       case .success: session.resume(by: Session.checkPause)
-      case .failure(let fault): session.end(fault)
+      case .failure(let fault):
+        let now = shard.loop.now.wall
+        if node.cluster != nil, fault.code == .unavailable, let issued,
+          now - issued <= .seconds(Int64(Limits.jwtSeconds))
+        {
+          session.resume(by: Session.checkPause)
+        } else {
+          session.end(fault)
+        }
       }
     }
   }

@@ -1,0 +1,248 @@
+import Base
+import Loop
+import Report
+import Ring
+import Store
+import Token
+
+/// A grant, as its row is named.
+struct GrantKey: Hashable, Sendable {
+  var channel: ChannelID
+  var tenant: TenantID
+}
+
+/// A book on its way to a node.
+struct Telling {
+  /// More was said meanwhile.
+  var again = false
+}
+
+/// A reply that waits until these nodes have heard what is in the book up to `number`.
+struct Untold {
+  var number: UInt64
+  var nodes: Set<NodeID>
+  var reply: () -> Void
+}
+
+// Keys and tenants that end, grants, quotas: said by the tenant's node in its book, which every other node has. News
+// is sent at once; every second each node reads on by itself, so that what was lost is made up for. A node that
+// starts reads whole books.
+extension ClusterTokens {
+  // MARK: telling
+
+  /// Tells all nodes, at the end of this turn.
+  func say(_ notice: Notice, stands: Bool = true) {
+    if case .granted(let channel, let tenant, _) = notice {
+      // The accounts have written the row themselves.
+      let key = GrantKey(channel: channel, tenant: tenant)
+      if stands { grants.insert(key) } else { grants.remove(key) }
+    }
+    guard board.say(notice, stands: stands) else { return }
+    scheduleTelling()
+  }
+
+  /// The accounts here are others than before.
+  func rewriteBook() {
+    board.own.replace(authority.notices())
+    compared = 0
+    scheduleTelling()
+  }
+
+  private func scheduleTelling() {
+    if isTelling { return }
+    isTelling = true
+    loop.post { [self] in
+      isTelling = false
+      for peer in others { tell(peer) }
+    }
+  }
+
+  private func tell(_ peer: NodeID) {
+    if telling[peer] != nil {
+      telling[peer]!.again = true
+      return
+    }
+    let page = board.own.page(epoch: board.own.epoch, after: told[peer] ?? 0)
+    if page.lines.isEmpty { return receiveTold(peer, upTo: page.to) }
+    telling[peer] = Telling()
+    host.calls.call(peer, "Told", page.encoded, timeout: .seconds(1), on: loop) { [self] result in
+      let again = telling.removeValue(forKey: peer)?.again ?? false
+      guard case .success(let bytes) = result, let place = try? NoticeQuery(decoding: bytes) else {
+        // It reads for itself when it can be reached.
+        return giveUpTelling(peer)
+      }
+      let isHere = place.epoch == board.own.epoch
+      let moved = isHere && place.after > (told[peer] ?? 0)
+      told[peer] = isHere ? place.after : 0
+      if isHere { receiveTold(peer, upTo: place.after) }
+      if again || page.more && moved {
+        tell(peer)
+      } else if !isHere || place.after < page.to {
+        giveUpTelling(peer)
+      }
+    }
+  }
+
+  /// Calls `reply` once every other node has heard what is in the book now, or cannot be reached.
+  func whenTold(_ reply: @escaping () -> Void) {
+    let number = board.own.last
+    let nodes = Set(others.filter { told[$0] ?? 0 < number })
+    if nodes.isEmpty { return reply() }
+    untold.append(Untold(number: number, nodes: nodes, reply: reply))
+  }
+
+  private func receiveTold(_ peer: NodeID, upTo number: UInt64) {
+    release(peer) { $0.number <= number }
+  }
+
+  private func giveUpTelling(_ peer: NodeID) { release(peer) { _ in true } }
+
+  private func release(_ peer: NodeID, where isDone: (Untold) -> Bool) {
+    var ready: [() -> Void] = []
+    for place in untold.indices where isDone(untold[place]) {
+      untold[place].nodes.remove(peer)
+      if untold[place].nodes.isEmpty { ready.append(untold[place].reply) }
+    }
+    untold.removeAll { $0.nodes.isEmpty }
+    for reply in ready { reply() }
+  }
+
+  // MARK: hearing
+
+  func serveNotices(_ bytes: [UInt8], from peer: NodeID, _ reply: @escaping ClusterCalls.Reply) {
+    guard let query = try? NoticeQuery(decoding: bytes) else {
+      return reply(.failure(Fault(.badRequest)))
+    }
+    if query.epoch == board.own.epoch, query.after <= board.own.last {
+      told[peer] = query.after
+      receiveTold(peer, upTo: query.after)
+    }
+    reply(.success(board.own.page(epoch: query.epoch, after: query.after).encoded))
+  }
+
+  func receiveTold(_ bytes: [UInt8], from peer: NodeID, _ reply: @escaping ClusterCalls.Reply) {
+    guard let page = try? NoticePage(decoding: bytes) else {
+      return reply(.failure(Fault(.badRequest)))
+    }
+    // News that does not go on where the reading stopped: it is read from there.
+    let place = board.place(peer)
+    if page.epoch == place.epoch ? page.from <= place.last : page.from == 0 {
+      take(page, from: peer)
+    } else {
+      readBook(of: peer)
+    }
+    let now = board.place(peer)
+    reply(.success(NoticeQuery(epoch: now.epoch, after: now.last).encoded))
+  }
+
+  /// Reads on in a node's book, to its end.
+  func readBook(of peer: NodeID) {
+    guard asking.insert(peer).inserted else { return }
+    let place = board.place(peer)
+    let query = NoticeQuery(epoch: place.epoch, after: place.last)
+    host.calls.call(peer, "Notices", query.encoded, timeout: .seconds(2), on: loop) {
+      [self] result in
+      asking.remove(peer)
+      guard case .success(let bytes) = result else { return }
+      guard let page = try? NoticePage(decoding: bytes) else {
+        node.log.error("a node's notices cannot be read", ["peer": .of("\(peer)")])
+        return
+      }
+      take(page, from: peer)
+      if page.more { readBook(of: peer) }
+    }
+  }
+
+  private func take(_ page: NoticePage, from peer: NodeID) {
+    var page = page
+    let place = board.place(peer)
+    if page.epoch == place.epoch, page.from < place.last, page.to <= place.last { return }
+    if page.epoch == place.epoch, page.from != 0, page.from < place.last {
+      // The two ways crossed: lines that are known already change nothing when they come again.
+      page.from = place.last
+    }
+    guard let lines = board.receive(page, from: peer) else { return }
+    carry(out: lines)
+  }
+
+  func carry(out lines: [NoticeLine]) {
+    for line in lines { carry(out: line) }
+  }
+
+  private func carry(out line: NoticeLine) {
+    switch line.notice {
+    case .keyEnded(_, let key):
+      // A key never comes back.
+      if line.stands { authority.end(key) }
+    case .tenant(let tenant, let state, let created):
+      if line.stands, state != .active { authority.end(tenant) } else { authority.letBack(tenant) }
+      guard line.stands else { return }
+      authority.submitHere(
+        TokenRequest(
+          .admin(actor: "cluster"),
+          .dropGrantee(tenant, before: state == .deleted ? nil : created))
+      ) { [node] result in
+        if case .failure(let fault) = result {
+          node.log.error("grants of a tenant that is gone stay", ["why": .of(fault)])
+        }
+      }
+    case .granted(let channel, let tenant, let org):
+      keep(GrantKey(channel: channel, tenant: tenant), org, granted: line.stands)
+    case .slow(let tenant):
+      if line.stands { slowElsewhere.insert(tenant) } else { slowElsewhere.remove(tenant) }
+    }
+  }
+
+  // MARK: copies of grants
+
+  /// What the store has, from before this start.
+  func readGrants() {
+    let (first, end) = ([GrantRow.kind], [GrantRow.kind + 1])
+    try? unsafe node.store.scan(.state, from: first, to: end) { key, _ in
+      if let grant = unsafe GrantKey(row: [UInt8](key)) { grants.insert(grant) }
+      return true
+    }
+  }
+
+  /// The channel's shard and the streams of this node look grants up in rows here, whoever's the channel is.
+  private func keep(_ key: GrantKey, _ org: String, granted: Bool) {
+    let row = GrantRow.key(channel: key.channel, tenant: key.tenant)
+    var set = WriteSet()
+    if granted {
+      guard grants.insert(key).inserted else { return }
+      set.put(.state, key: row, value: Array(org.utf8))
+    } else {
+      guard grants.remove(key) != nil else { return }
+      set.delete(.state, key: row)
+    }
+    node.store.submit(set, synced: false) { [self] result in
+      loop.post { [self] in
+        if case .failure(let fault) = result {
+          node.log.error("a grant of another node's channel cannot be kept", ["why": .of(fault)])
+        }
+        authority.changeGrant(key.channel, key.tenant, granted: granted)
+      }
+    }
+  }
+
+  /// Once every node's book is read: copies that nobody says any more are from before, and end.
+  func compareGrants() {
+    let revision = map.revision
+    guard compared != revision, others.allSatisfy({ board.isWhole($0) }) else { return }
+    compared = revision
+    for key in grants where !board.stands(.grant(key.channel, key.tenant)) {
+      keep(key, "", granted: false)
+    }
+  }
+}
+
+extension GrantKey {
+  /// nil: not a grant row's key.
+  init?(row key: [UInt8]) {
+    guard key.count == 25, key[0] == GrantRow.kind else { return nil }
+    func integer(_ range: Range<Int>) -> UInt64 { key[range].reduce(0) { $0 << 8 | UInt64($1) } }
+    self.init(
+      channel: ChannelID(high: integer(1..<9), low: integer(9..<17)),
+      tenant: TenantID(integer(17..<25)))
+  }
+}
