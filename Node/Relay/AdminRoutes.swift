@@ -186,7 +186,10 @@ final class UnaryCall: GrpcHandler, @unchecked Sendable {
       case .success(let bytes):
         call.send(framed(bytes))
         call.finish(.ok)
-      case .failure(let fault): call.finish(fault.code.grpc, "\(fault.code.rawValue): \(fault)")
+      case .failure(let fault):
+        call.finish(
+          fault.code.grpc, "\(fault.code.rawValue): \(fault)",
+          metadata: [("posthouse-code", fault.code.rawValue)])
       }
     }
   }

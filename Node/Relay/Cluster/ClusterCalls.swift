@@ -150,14 +150,18 @@ private final class Peer: @unchecked Sendable {
   typealias Done = @Sendable (Result<[UInt8], Fault>, NodeID?) -> Void
   let address: HostPort
   private let client: GrpcClient
+  private let loop: EventLoop
   private var underWay = 0
+  /// Calls, one after the other, that got no answer; those that ran side by side count once.
   private var silent = 0
+  private var lastSilence = Instant.zero
 
   /// `expecting` nil: whichever node of the cluster answers.
   init(
     _ address: HostPort, _ expecting: NodeID?, _ tls: ClusterTlsContext, _ loop: EventLoop
   ) {
     self.address = address
+    self.loop = loop
     var settings = Http2Settings()
     settings.keepalive = .seconds(10)
     settings.keepaliveTimeout = .seconds(5)
@@ -176,9 +180,10 @@ private final class Peer: @unchecked Sendable {
       return done(.failure(Fault(.tooLarge, "a call of \(request.count) bytes")), nil)
     }
     underWay += 1
+    let began = loop.now.monotonic
     let answer = PeerAnswer { [self] result, node in
       underWay -= 1
-      receive(result)
+      receive(result, began)
       done(result, node)
     }
     let call = client.call(
@@ -189,12 +194,14 @@ private final class Peer: @unchecked Sendable {
   }
 
   /// A connection over which nothing comes back may be dead without anybody saying so.
-  private func receive(_ result: Result<[UInt8], Fault>) {
+  private func receive(_ result: Result<[UInt8], Fault>, _ began: Instant) {
     guard case .failure(let fault) = result, fault.code == .deadlineExceeded else {
       silent = 0
       return
     }
+    guard began >= lastSilence else { return }
     silent += 1
+    lastSilence = loop.now.monotonic
     if silent >= Limits.clusterSilentCalls {
       silent = 0
       client.close()
