@@ -83,6 +83,9 @@ public enum Limits {
   public static let slimQueueBytes = 8 << 20
   /// The same for all SLIM streams of a loop together: beyond half of it each may hold an eighth, beyond it a 128th.
   public static let slimQueuesBytes = 1 << 30
+  /// Seconds a stream may take no byte while the queues of its loop hold half of `slimQueuesBytes`: then it ends, if it
+  /// holds more than each may by then.
+  public static let slimStalledSeconds = 10
   /// Bytes one loop may have on their way to another; more: the publishers wait for it.
   public static let slimMailBytes = 32 << 20
   /// The same from all loops to another node, before its link has taken them: less than the link's queue has room for

@@ -36,7 +36,8 @@ class Session {
   static let farPause = 56
   /// Bytes of replies in the queue, and how many bytes have left when the last of them is gone.
   private var replies = (bytes: 0, until: 0)
-  private var bytesLeft = 0
+  /// Bytes that have left for the socket.
+  final private(set) var bytesLeft = 0
 
   init(id: SessionID, shard: Shard, principal: Principal, kind: SessionKind, call: GrpcCall) {
     self.id = id
@@ -60,6 +61,8 @@ class Session {
     takeNoMore()
     call.finish(
       fault.code.grpc, "\(fault.code.rawValue): \(fault)", discarding: discarding)
+    // The peer may not even take the end: what was queued for it is free now all the same.
+    if discarding, let slim, !slim.isClosed { slim.noteQueue() }
   }
 
   /// The same from the engine, which knows the session no more.

@@ -52,6 +52,7 @@ final class SlimHub {
   var parting = 0
   /// Bytes in the queues of this loop's SLIM streams. Buffers that many queues share count in each.
   private(set) var queuedBytes = 0
+  var lookAt = Instant.zero
   private var unclaimed = SlimUnclaimed()
 
   /// What follows archived channels inside the engine. No loop has that number.
@@ -166,7 +167,7 @@ final class SlimHub {
 
   /// Bytes one stream's queue may hold: less when many queues are long.
   var queueLimit: Int {
-    if queuedBytes < Limits.slimQueuesBytes / 2 { return Limits.slimQueueBytes }
+    if !isCrowded { return Limits.slimQueueBytes }
     return queuedBytes < Limits.slimQueuesBytes
       ? Limits.slimQueueBytes / 8 : Limits.slimQueueBytes / 128
   }
@@ -492,6 +493,7 @@ final class SlimHub {
     for stream in unmetered { meter(stream) }
     unmetered.removeAll(keepingCapacity: true)
     if !attached.isEmpty { sweep() }
+    if isCrowded { makeRoom() }
     let interest = router.takeInterest()
     let others = shard.node.shardCount - 1
     if !interest.isEmpty {

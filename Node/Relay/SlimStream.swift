@@ -34,6 +34,8 @@ final class SlimStream {
   private var metered: (messages: UInt64, bytes: UInt64) = (0, 0)
   /// Bytes of the call's queue, as the hub has counted them.
   private(set) var queuedBytes = 0
+  /// What had left for the socket, and since when nothing more has: looked at while the hub is crowded.
+  var lastLeft = (bytes: -1, at: Instant.zero)
   /// Archived publishes not yet written, and what came after them: it must not overtake them.
   var unwritten = 0
   var held: [Outgoing] = []

@@ -3,6 +3,7 @@
 some of it for ever, send to a name that was unsubscribed in the same packet, or fall over a stream that ends while a
 message is handed to it. One connection carries senders and receivers at once, so all of it happens in one read."""
 
+import ctypes
 import os
 import random
 import socket
@@ -122,7 +123,9 @@ class Many:
         self.socket.close()
 
     def reset(self) -> None:
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # A socket that another thread reads from is not closed by close: the kernel is told to forget the connection
+        # (connect to AF_UNSPEC), which sends RST.
+        ctypes.CDLL(None).connect(self.socket.fileno(), bytes(16), 16)
         self.socket.close()
 
 
@@ -313,6 +316,36 @@ def overflow(node: Node, report: Report, family: str, seconds: float) -> None:
         report.check(f"{family}: and they did run over", count > before, f"{count - before} streams")
 
 
+def crowd(a, report: Report) -> None:
+    """Streams that take nothing hold long queues, though none runs over. They end, and who reads has room again."""
+    with Node(a.bin, auth="open", keep=a.keep, extra=["--set", "loops=1"]) as node:
+        many, more, other = (group(f"acme/crowd/{name}", "A") for name in ("many", "more", "other"))
+        stalled = [Many(node.grpc, reads=False) for _ in range(10)]
+        streams = [(one.open("A"), name) for one in stalled for name in [many] * 8 + [more] * 8]
+        for stream, name in streams:
+            stream.send(framed(stream.subscription(name, 0)))
+        ended = lambda: sum(int(line.split()[1]) for line in node.metrics().splitlines()
+                            if line.startswith("posthouse_slim_overflows_total"))
+        with RawSlim(node.grpc, "A") as sink, RawSlim(node.grpc, "A") as app:
+            assert sink.subscribe(other)
+            poll(5, lambda: "\nposthouse_sessions 162\n" in node.metrics())
+            # 80 queues of 6 MB and 80 of 0.9 MB are more than half of what all may hold; none is longer than it may be.
+            for name, times in ((many, 6), (more, 1)):
+                make = app.publication(name, type=DISCOVERY_REQUEST, session=P2P)
+                for _ in range(times):
+                    app.send(framed(make(bytes(1_000_000 if times > 1 else 900_000))))
+            time.sleep(2)
+            report.check("crowded: nobody runs over", ended() == 0, ended())
+            poll(20, lambda: ended() > 0, 0.2)
+            report.check("crowded: streams that take nothing and hold much end", ended() == 80, ended())
+            make = app.publication(other, type=DISCOVERY_REQUEST, session=P2P)
+            app.send(framed(make(bytes((4 << 20) - 400))))
+            got = [len(payload) for payload in sink.waits_for(1, 10)]
+            report.check("crowded: then 4 MiB pass again", got == [(4 << 20) - 400], got)
+        for one in stalled:
+            one.close()
+
+
 # --- one header, other messages ------------------------------------------------------------------
 
 
@@ -472,6 +505,8 @@ def main() -> int:
                 wrong_macs(node, report)
             report.check("the node is the one that was started", node.running() and node.pid == pid,
                          node.log()[-300:] if not node.running() else "")
+    if wanted("crowd"):
+        crowd(a, report)
     if wanted("grants"):
         grants(a, report, 10 if proof else 2)
     return report.finish()
