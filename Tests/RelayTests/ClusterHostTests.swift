@@ -82,7 +82,7 @@ final class TestCluster: @unchecked Sendable {
 
   /// Waits until all have one map, in which all own slots and nothing moves.
   func agree(_ nodes: [NodeHost]) throws {
-    try eventually {
+    try awaitThat {
       let maps = nodes.compactMap { $0.cluster?.map.value }
       return Set(maps).count == 1 && maps[0].movingSlots.isEmpty
         && nodes.allSatisfy { maps[0].load(of: $0.cluster!.own).owned > 0 }
@@ -93,7 +93,7 @@ final class TestCluster: @unchecked Sendable {
 }
 
 /// Polls with a deadline.
-func eventually(_ seconds: Int64 = 20, _ done: () throws -> Bool) throws {
+func awaitThat(_ seconds: Int64 = 20, _ done: () throws -> Bool) throws {
   let end = Timestamp.now() + .seconds(seconds)
   while try !done() {
     if Timestamp.now() > end { throw Fault(.deadlineExceeded, "it did not come to be in time") }
@@ -136,7 +136,7 @@ struct ClusterHostTests {
       #expect(node.cluster!.incarnation == 1)
     }
     for node in nodes {
-      try eventually {
+      try awaitThat {
         let list: AdminListNodesResponse = try ask(
           node, AdminService.listNodes, AdminListNodesRequest())
         return list.nodes.map(\.name) == ["n1", "n2", "n3"]
@@ -163,7 +163,7 @@ struct ClusterHostTests {
     #expect(again.cluster!.map.value == before)
     // Another port than before: the others find it there.
     for node in nodes.prefix(2) {
-      try eventually {
+      try awaitThat {
         let known = node.cluster!.standing.value
         return known.nodes[NodeID(3)]?.address == again.addresses.cluster
           && known.members[NodeID(3)] == .alive
@@ -193,13 +193,13 @@ struct ClusterHostTests {
       let _: AdminRingPlan = try ask(second, AdminService.planRing, AdminPlanRingRequest())
     }
     #expect(refusal == "unavailable")
-    try eventually {
+    try awaitThat {
       cluster.logged("the host of the metadata does not answer; serving by the last map")
     }
     // It comes back, where it was.
     let first = try cluster.start(1, cluster: place)
     defer { first.drain() }
-    try eventually {
+    try awaitThat {
       let plan: AdminRingPlan? = try? ask(second, AdminService.planRing, AdminPlanRingRequest())
       return plan?.empty == true
     }
@@ -228,12 +228,12 @@ struct ClusterHostTests {
         results.withLock { $0.append(result) }
       }
     }
-    try eventually { results.withLock { $0.count } == 2 }
+    try awaitThat { results.withLock { $0.count } == 2 }
     _ = threads
     #expect(results.withLock { $0.compactMap { $0 } } == ["conflict"])
     // Nothing was ever stored: no hand-over is needed.
     for node in nodes {
-      try eventually {
+      try awaitThat {
         let map = node.cluster!.map.value
         return map.version == 4 && map.movingSlots.isEmpty && map.load(of: NodeID(2)).owned == 2_048
       }
@@ -263,7 +263,7 @@ struct ClusterHostTests {
     _ = try call.next(PublishResponse.self, timeout: .seconds(20))
     let second = try cluster.start(2, seeds: [first.addresses.cluster])
     defer { second.drain() }
-    try eventually { second.cluster!.map.value.node(NodeID(2)) != nil }
+    try awaitThat { second.cluster!.map.value.node(NodeID(2)) != nil }
     let map = second.cluster!.map.value
     #expect(map.load(of: NodeID(1)).owned == 4_096)
     #expect(map.movingSlots.count == 2_048)
@@ -318,7 +318,7 @@ struct ClusterHostTests {
       try cluster.start(2, seeds: [first.addresses.cluster], patience: 2)
     }
     #expect(refused?.code == .draining)
-    try eventually { cluster.logged("other_authority") && cluster.logged("not in the cluster yet") }
+    try awaitThat { cluster.logged("other_authority") && cluster.logged("not in the cluster yet") }
     #expect(first.cluster!.map.value.nodes.map(\.name) == ["n1"])
   }
 
@@ -343,12 +343,12 @@ struct ClusterHostTests {
       let node = try? cluster.start(2, seeds: [place], patience: 60)
       late.withLock { $0 = node }
     }
-    try eventually { cluster.logged("not in the cluster yet; trying on") }
+    try awaitThat { cluster.logged("not in the cluster yet; trying on") }
     #expect(cluster.logged(place))
     #expect(late.withLock { $0 == nil })
     let again = try cluster.start(1, cluster: place)
     defer { again.drain() }
-    try eventually { late.withLock { $0 != nil } }
+    try awaitThat { late.withLock { $0 != nil } }
     _ = thread
     late.withLock { $0 }?.drain()
   }
@@ -369,14 +369,14 @@ struct ClusterHostTests {
     let done: AdminRingPlan = try ask(
       nodes[1], AdminService.forgetNode, AdminForgetNodeRequest(node: "n3", allowLoss: true))
     #expect(done.applied && done.abandoned > 1_300)
-    try eventually { nodes[1].cluster!.map.value.load(of: NodeID(3)).owned == 0 }
+    try awaitThat { nodes[1].cluster!.map.value.load(of: NodeID(3)).owned == 0 }
     let back = try cluster.start(3)
     defer { back.drain() }
-    try eventually { cluster.logged("posthouse node join n3") }
+    try awaitThat { cluster.logged("posthouse node join n3") }
     let undone: AdminRingPlan = try ask(
       nodes[0], AdminService.forgetNode, AdminForgetNodeRequest(node: "n3", undo: true))
     _ = undone
-    try eventually { nodes[0].cluster!.map.value.load(of: NodeID(3)).owned > 0 }
+    try awaitThat { nodes[0].cluster!.map.value.load(of: NodeID(3)).owned > 0 }
   }
 
   @Test("A peer that hangs costs its own calls their deadline, and no other call anything")
@@ -401,10 +401,10 @@ struct ClusterHostTests {
         fast.withLock { $0.append(result) }
       }
     }
-    try eventually { fast.withLock { $0.count } == 20 }
+    try awaitThat { fast.withLock { $0.count } == 20 }
     #expect(fast.withLock { $0.allSatisfy { (try? $0.get()) != nil } })
     #expect(slow.withLock { $0.isEmpty })
-    try eventually { slow.withLock { $0.count } == 20 }
+    try awaitThat { slow.withLock { $0.count } == 20 }
     #expect(
       slow.withLock {
         $0.allSatisfy {
@@ -427,7 +427,7 @@ struct ClusterHostTests {
       nodes[0].cluster!.calls.call(
         NodeID(2), method, request, timeout: .seconds(10), on: loop
       ) { result in answer.withLock { $0 = result } }
-      try eventually { answer.withLock { $0 != nil } }
+      try awaitThat { answer.withLock { $0 != nil } }
       if case .failure(let fault) = answer.withLock({ $0 }) { return fault }
       return nil
     }

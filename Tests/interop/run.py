@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the tests of this folder, one after another, against the release build: `--counts ci` for `make
-test`, `--counts proof` for `make proof`. Every test is a process of its own with a time limit and a node
-of its own on loopback. Exit status 0: all passed (what needs root or is not on this machine is SKIPped,
-loudly).  --only NAME[,NAME]  --list  --record FILE (each result becomes a row of that page's table as soon as
-it is there; other rows stay)."""
+"""Runs the tests of this folder against the release build: `--counts ci` for `make test`, `--counts proof` for `make
+proof`. Every test is a process of its own with a time limit and a node of its own on loopback. First come those that
+measure time or bind fixed ports, one after another; then the others, with `--counts ci` two at a time (--lanes).
+Exit status 0: all passed (what needs root or is not on this machine is SKIPped, loudly).
+  --only NAME[,NAME]  --list  --record FILE (each result becomes a row of that page's table as soon as it is there;
+other rows stay)."""
 
 import argparse
 import os
@@ -12,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from record import record
@@ -60,8 +62,11 @@ WAITING: set[str] = set()
 # Only with --counts proof, or when --only names them.
 PROOF = {"slim-versions"}
 
+# They measure rates or delays, or bind the ports of the documents: nothing runs beside them.
+ALONE = {"readme", "slow-subscriber", "join-million", "badclients", "drain", "takeover", "slim", "slim-slow"}
 
-def run(name: str, words: list[str], limit: float, a: argparse.Namespace) -> tuple[str, float, str]:
+
+def run(name: str, words: list[str], limit: float, a: argparse.Namespace, show) -> tuple[str, float, str]:
     """(result, seconds, last line)."""
     script = HERE / words[0]
     if not script.exists():
@@ -71,7 +76,6 @@ def run(name: str, words: list[str], limit: float, a: argparse.Namespace) -> tup
         [sys.executable, "-u", str(script), *words[1:], "--bin", a.bin, "--counts", a.counts],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, cwd=ROOT)
     # The test is the leader of its own process group: at its time limit it and what it started end.
-    import threading
     late = threading.Event()
 
     def stop() -> None:
@@ -85,7 +89,7 @@ def run(name: str, words: list[str], limit: float, a: argparse.Namespace) -> tup
         line = line.rstrip()
         lines.append(line)
         if a.verbose or not line.startswith("PASS"):
-            print("  " + line, flush=True)
+            show("  " + line)
     status = process.wait()
     timer.cancel()
     seconds = time.monotonic() - began
@@ -97,6 +101,56 @@ def run(name: str, words: list[str], limit: float, a: argparse.Namespace) -> tup
     if status == 0 and any(line.startswith("FAIL") for line in lines):
         return "FAIL", seconds, "exit status 0 in spite of a FAIL line"
     return ("PASS" if status == 0 else "FAIL"), seconds, last or f"exit status {status}"
+
+
+class Runs:
+    """The tests of one call, in lanes, and what came of them."""
+
+    def __init__(self, a: argparse.Namespace):
+        self.a = a
+        self.results: dict[str, tuple] = {}
+        self.lock = threading.Lock()
+
+    def one(self, test: tuple, at_once: bool) -> None:
+        name, words, limits, shows = test
+        said = [f"{name}: {shows}"]
+
+        def show(line: str) -> None:
+            if at_once:
+                print(line, flush=True)
+            else:
+                said.append(line)
+
+        if at_once:
+            print(said[0], flush=True)
+        result, seconds, detail = run(name, words, limits[self.a.counts == "proof"], self.a, show)
+        show(f"  {result} in {seconds:.0f} s")
+        with self.lock:
+            if not at_once:
+                print("\n".join(said), flush=True)
+            self.results[name] = (name, result, seconds, detail)
+            if self.a.record:
+                record(self.a.record, self.a.counts, name, shows, result, seconds, summary(detail))
+
+    def all(self, tests: list[tuple], lanes: int) -> None:
+        alone = [test for test in tests if lanes == 1 or test[0] in ALONE]
+        for test in alone:
+            self.one(test, True)
+        waiting = [test for test in tests if test not in alone]
+
+        def lane() -> None:
+            while True:
+                with self.lock:
+                    if not waiting:
+                        return
+                    test = waiting.pop(0)
+                self.one(test, False)
+
+        threads = [threading.Thread(target=lane) for _ in range(min(lanes, len(waiting)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 def summary(line: str) -> str:
@@ -111,6 +165,7 @@ def main() -> int:
     parser.add_argument("--only", default="")
     parser.add_argument("--record", default="")
     parser.add_argument("--verbose", action="store_true", help="PASS lines too")
+    parser.add_argument("--lanes", type=int, default=0, help="tests at a time; 0: 2 for ci, 1 for proof")
     parser.add_argument("--list", action="store_true")
     a = parser.parse_args()
     a.bin = str(pathlib.Path(a.bin).resolve())
@@ -127,24 +182,18 @@ def main() -> int:
     if unknown:
         print(f"no such test: {', '.join(sorted(unknown))}; --list shows them", file=sys.stderr)
         return 2
-    results = []
-    for name, words, limits, shows in TESTS:
-        left_out = name in WAITING or (name in PROOF and a.counts != "proof")
-        if name not in wanted if wanted else left_out:
-            continue
-        print(f"{name}: {shows}", flush=True)
-        result, seconds, detail = run(name, words, limits[a.counts == "proof"], a)
-        results.append((name, shows, result, seconds, detail))
-        print(f"  {result} in {seconds:.0f} s", flush=True)
-        if a.record:
-            record(a.record, a.counts, name, shows, result, seconds, summary(detail))
+    tests = [test for test in TESTS if (test[0] in wanted if wanted else
+             test[0] not in WAITING and (test[0] not in PROOF or a.counts == "proof"))]
+    runs = Runs(a)
+    runs.all(tests, a.lanes or (2 if a.counts == "ci" else 1))
+    results = [runs.results[test[0]] for test in tests]
     print()
-    for name, _, result, seconds, detail in results:
+    for name, result, seconds, detail in results:
         print(f"{result:8}{name:18}{seconds:6.0f} s   {summary(detail)[:150]}")
-    skipped = [name for name, _, result, _, _ in results if result == "SKIP"]
+    skipped = [name for name, result, _, _ in results if result == "SKIP"]
     if skipped:
         print(f"\n*** NOT RUN on this machine: {', '.join(skipped)} ***")
-    failed = [name for name, _, result, _, _ in results if result in ("FAIL", "MISSING")]
+    failed = [name for name, result, _, _ in results if result in ("FAIL", "MISSING")]
     print(f"\n{len(results) - len(failed) - len(skipped)} passed, {len(skipped)} skipped, "
           f"{len(failed)} failed" + (f": {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
