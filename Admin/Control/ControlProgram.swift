@@ -78,7 +78,7 @@ public enum ControlProgram {
     StatusShow.self,
     TenantCreate.self, TenantList.self, TenantShow.self, TenantSuspend.self, TenantResume.self,
     TenantDelete.self, TenantQuota.self,
-    KeyCreate.self, KeyList.self, KeyRevoke.self,
+    KeyCreate.self, KeyList.self, KeyRevoke.self, SigningKeyRotate.self,
     RegistryList.self, RegistryShow.self, RegistryDiscover.self, RegistryPurge.self,
     GossipStatus.self, GossipDigest.self, GossipSync.self, GossipPeerList.self,
     ChannelList.self, ChannelShow.self, ChannelTail.self, ChannelVerify.self, ChannelGrant.self,

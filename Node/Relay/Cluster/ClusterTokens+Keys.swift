@@ -93,7 +93,17 @@ extension ClusterTokens {
       let patience = Interval.seconds(15)
       host.calls.call(keyHost, "RotateKey", [], timeout: patience, on: loop) { [self] result in
         fetchKeys()
-        reply(result.map { String(decoding: $0, as: UTF8.self) })
+        reply(
+          result.map { String(decoding: $0, as: UTF8.self) }.mapError { fault in
+            guard fault.code == .unreachable || fault.code == .deadlineExceeded else {
+              return fault
+            }
+            let name = map.node(keyHost)?.name ?? "\(keyHost)"
+            return Fault(
+              .unavailable,
+              "\(name), which hosts the signing keys, does not answer: tokens are made and good all the same, "
+                + "a new key waits")
+          })
       }
       return
     }
