@@ -239,6 +239,16 @@ public enum Limits {
   public static let moveSealMilliseconds: Int64 = 2_000
   /// Milliseconds between two tries of a step of a move.
   public static let moveRetryMilliseconds: Int64 = 500
+  /// Slots that leave one node at once; others wait.
+  public static let moveSlotsAtOnce = 16
+  /// Bytes of one page of a slot on its way, but for a record that is larger by itself.
+  public static let movePageBytes = 256 << 10
+  /// Bytes per second that all slots leaving a node are copied with while they are served: messages go first.
+  public static let moveBytesPerSecond = 32 << 20
+  /// Milliseconds until the answer to a page or a word of a hand-over; later ones count as lost.
+  public static let moveCallMilliseconds: Int64 = 5_000
+  /// Milliseconds between two looks at what is due in hand-overs, and at how far the logs have grown.
+  public static let moveTickMilliseconds: Int64 = 20
 
   // MARK: metadata
   /// Keys, and the bytes of one; a transaction beyond is refused. etcd has no such bounds on keys.

@@ -78,6 +78,8 @@ public struct FarSessions {
     /// The last sequence that came, or was there where it began; nil: not known yet.
     var last: UInt64?
     var count: UInt64 = 0
+    /// What the session published before the channel was another node's: not for it.
+    var own: [ClosedRange<UInt64>] = []
   }
 
   private let loop: Int
@@ -212,6 +214,23 @@ public struct FarSessions {
     effects.append(wanted ? .pause(far.id) : .resume(far.id))
   }
 
+  /// A cursor that a session had at an engine of this node: its channel is `owner`'s now, and there it goes on.
+  public mutating func receiveMoved(
+    _ moved: MovedCursor, _ principal: Principal, _ kind: SessionKind, to owner: NodeID,
+    into effects: inout [FarEffect]
+  ) {
+    let far = session(moved.session, principal, kind)
+    let use = use(far, moved.ref, owner, &effects)
+    guard use.cursor == nil else { return }
+    let start = moved.ref.archived ? Start.sequence(moved.next) : .live
+    var cursor = Cursor(start: start, follow: moved.follow, limit: moved.limit, token: 0)
+    cursor.isTold = true
+    cursor.last = moved.ref.archived ? moved.next - 1 : nil
+    cursor.own = moved.own
+    use.cursor = cursor
+    if !use.waits { sendCursor(far, use, &effects) }
+  }
+
   // MARK: to owners
 
   private mutating func introduce(
@@ -310,8 +329,11 @@ public struct FarSessions {
     else { return }
     let cost = delivery.frame.count
     // Read again from the archive, where nobody knows any more who sent it.
-    let isOwn = delivery.producer == far.producer
-    let isNew = delivery.sequence > cursor.last ?? 0
+    let isOwn =
+      delivery.producer == far.producer
+      || cursor.own.contains { $0.contains(delivery.sequence) }
+    // A channel that nobody keeps counts anew with another owner.
+    let isNew = delivery.sequence > cursor.last ?? 0 || !ref.archived
     guard isNew, !isOwn else {
       if isNew {
         cursor.last = delivery.sequence

@@ -20,6 +20,10 @@ enum Mail: Sendable {
   case end(SessionID, Fault)
   case pause(SessionID, by: Int)
   case resume(SessionID, by: Int)
+  /// To any shard, in the order of its mail.
+  case run(@Sendable (Shard) -> Void)
+  /// To loop 0: the slot has gone there, and with it the cursors of these sessions of other nodes.
+  case disown(UInt16, SlotOverride, [MovedCursor])
   // SLIM, between all loops.
   /// To the shard that owns a channel: is there something to replay to a session?
   case slimReplay(SessionID, ChannelRef)

@@ -128,7 +128,10 @@ public final class NodeHost: @unchecked Sendable {
       registryHost = try RegistryHost(node: self, index: shardCount)
     }
     if serving == .all { try joinCluster() }
-    if let cluster { authority.enter(cluster) }
+    if let cluster {
+      authority.enter(cluster)
+      try cluster.moves?.recall(cluster.map.value)
+    }
     registerMetrics()
     registryHost?.start()
     try listen(serving, goOnWaiting)
@@ -141,6 +144,7 @@ public final class NodeHost: @unchecked Sendable {
       let host = try ClusterHost(node: self, settings: settings, index: shardCount + 2)
       let made = LinkHost(node: self, own: host.own, incarnation: host.incarnation, tls: host.tls)
       host.links = made
+      host.moves = SlotMoves(cluster: host, links: made)
       (cluster, links) = (host, made)
     } else if let known = try ClusterRows(store: store).identity() {
       throw Fault(

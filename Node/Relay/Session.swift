@@ -34,6 +34,7 @@ class Session {
   static let replyPause = 58
   static let openingPause = 57
   static let farPause = 56
+  static let movePause = 55
   /// Bytes of replies in the queue, and how many bytes have left when the last of them is gone.
   private var replies = (bytes: 0, until: 0)
   /// Bytes that have left for the socket.

@@ -46,6 +46,8 @@ extension Shard {
       sessions.find(session)?.pause(by: by)
     case .resume(let session, let by):
       sessions.find(session)?.resume(by: by)
+    case .run(let work): work(self)
+    case .disown: break
     case .slimReplay(let session, let channel): slim.receiveReplay(session, channel)
     case .slimReplayable(let session, let channel): slim.receiveReplayable(session, channel)
     case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)

@@ -21,6 +21,8 @@ final class Shard: @unchecked Sendable {
   private var linkOutbox: [Mail] = []
   /// What sessions of this loop ask of other nodes; nil: this node is alone.
   var far: ShardFar?
+  /// Slots of this shard that are about to leave the node.
+  var sealing: [UInt16: SlotSealing] = [:]
   /// SLIM publishes for each loop: many, and handed over by themselves.
   private var slimOutbox: [[SlimMessage]]
   private var effects: [Effect] = []
@@ -99,6 +101,9 @@ final class Shard: @unchecked Sendable {
     if let far, let node = far.owner(of: channel.id, for: session.id) {
       return far.publish(session, channel, publication, to: node)
     }
+    if let far, far.isHeld(channel.id) {
+      return far.hold(.publish(session, channel, publication), channel.id)
+    }
     let to = owner(of: channel.id)
     session.knownTo(to)
     if to == index {
@@ -118,6 +123,9 @@ final class Shard: @unchecked Sendable {
     if let far, let node = far.owner(of: channel.id, for: session.id) {
       return far.subscribe(session, channel, wanted, to: node)
     }
+    if let far, far.isHeld(channel.id) {
+      return far.hold(.subscribe(session, channel, wanted), channel.id)
+    }
     let to = owner(of: channel.id)
     session.knownTo(to)
     if to == index {
@@ -131,6 +139,9 @@ final class Shard: @unchecked Sendable {
   func unsubscribe(_ session: Session, _ channel: ChannelRef) {
     if let far, far.owner(of: channel.id, for: session.id) != nil {
       return far.unsubscribe(session, channel)
+    }
+    if let far, far.isHeld(channel.id) {
+      return far.hold(.unsubscribe(session, channel), channel.id)
     }
     let to = owner(of: channel.id)
     if to == index {

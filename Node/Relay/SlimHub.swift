@@ -336,6 +336,9 @@ final class SlimHub {
     for channel in channels where isOwn(channel) { attach(channel) }
   }
 
+  /// The channels have gone to another node, and the engine's cursors with them.
+  func forget(_ channels: [ChannelRef]) { for channel in channels { attached[channel.id] = nil } }
+
   /// The engine does not follow a channel it was asked to: the next publish asks again.
   func receiveNotFollowed(_ channel: ChannelRef) { attached[channel.id] = nil }
 

@@ -240,8 +240,9 @@ final class TestReader {
 final class TestAgent {
   private let client: GrpcBlockingClient
   let stream: GrpcBlockingStream
-  init(_ node: LinkedNode) throws {
-    client = try node.agent()
+  convenience init(_ node: LinkedNode) throws { self.init(try node.agent()) }
+  init(_ client: GrpcBlockingClient) {
+    self.client = client
     stream = client.bidi(DataPlaneService.openChannel.path)
   }
   private func header(_ channel: String) throws -> SlimAHeader {

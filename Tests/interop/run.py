@@ -53,6 +53,7 @@ TESTS = [
     ("slim-kill", ["slim_drain.py", "--only", "kill"], (180, 400), "SLIM apps outlive kill -9 when a node is in line"),
     ("registry", ["registry.py"], (180, 600), "agentanycast 0.7.3's stubs: registry, federation, faults"),
     ("cluster", ["test_cluster.py"], (300, 300), "three nodes: one map, kill and start of each, joins, refusals"),
+    ("cluster-moves", ["cluster_moves.py"], (300, 900), "slots move under load, nodes are killed meanwhile"),
     ("cluster-token", ["cluster_token.py"], (180, 180), "tenants, keys, JWTs, invites and their ends on three nodes"),
     ("slim-versions", ["slim_versions.py"], (600, 600), "slim-bindings 1.0.1 to 3.3.1"),
 ]

@@ -53,6 +53,7 @@ enum RingView {
       Field("Version", "\(p.version)"), Field("Staged", p.staged ? "yes" : "no"),
       Field("Slots to move", "\(p.moves)"),
     ]
+    if p.bytes > 0 { fields.append(Field("To copy", "\(p.bytes) bytes")) }
     if p.continued > 0 { fields.append(Field("On their way", "\(p.continued)")) }
     if p.cancelled > 0 { fields.append(Field("Moves given up", "\(p.cancelled)")) }
     if p.founded > 0 { fields.append(Field("First owners", "\(p.founded)")) }
@@ -75,6 +76,7 @@ enum RingView {
       JsonMember("applied", .boolean(p.applied)), JsonMember("empty", .boolean(p.empty)),
       JsonMember("replicas", .unsigned(UInt64(p.replicas))),
       JsonMember("moves", .unsigned(UInt64(p.moves))),
+      JsonMember("bytes_to_copy", .unsigned(p.bytes)),
       JsonMember("continued", .unsigned(UInt64(p.continued))),
       JsonMember("cancelled", .unsigned(UInt64(p.cancelled))),
       JsonMember("founded", .unsigned(UInt64(p.founded))),

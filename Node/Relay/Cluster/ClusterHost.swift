@@ -40,6 +40,8 @@ final class ClusterHost: @unchecked Sendable {
   var links: (any ClusterPeers)?
   /// Called on the cluster's loop with each newer map, once it is on disk here. Before `open`.
   var observers: [@Sendable (RingMap) -> Void] = []
+  /// Slots that leave this node, and that come to it. Set once, before `open`.
+  var moves: SlotMoves?
   /// Which of these slots of this node have never held anything. `done` from any thread.
   var vacancy: (@Sendable ([UInt16], @escaping @Sendable ([UInt16]) -> Void) -> Void)?
 
@@ -262,6 +264,7 @@ final class ClusterHost: @unchecked Sendable {
   func seal() {
     guard !isSealed else { return }
     isSealed = true
+    moves?.stop()
     leave()
   }
 

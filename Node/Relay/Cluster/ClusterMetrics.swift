@@ -31,6 +31,7 @@ extension NodeHost {
     metrics.counter(
       "posthouse_cluster_sync_failures_total", "Times the host of the metadata did not answer"
     ) { Double(standing.value.syncFailures) }
+    if let moves = host.moves { registerMoveMetrics(moves.facts) }
     let tls = host.tls
     for reason in LinkRefusal.Reason.allCases {
       metrics.counter(
@@ -38,5 +39,39 @@ extension NodeHost {
         ["reason": .init(reason.rawValue)]
       ) { Double(tls.count(of: reason)) }
     }
+  }
+}
+
+extension NodeHost {
+  /// Slots on their way from this node and to it.
+  private func registerMoveMetrics(_ facts: Guarded<SlotMovesFacts>) {
+    func moving(_ state: String, _ read: @escaping @Sendable (SlotMovesFacts) -> Int) {
+      metrics.gauge(
+        "posthouse_slots_moving", "Slots that leave this node, come to it, and wait to leave",
+        ["state": .init(state)]
+      ) { Double(read(facts.value)) }
+    }
+    moving("leaving") { $0.leaving }
+    moving("coming") { $0.coming }
+    moving("waiting") { $0.waiting }
+    metrics.gauge(
+      "posthouse_slots_records_left", "Records of leaving slots that are not copied yet"
+    ) { Double(facts.value.recordsLeft) }
+    metrics.counter("posthouse_slots_moved_total", "Slots handed over", ["way": "out"]) {
+      Double(facts.value.left)
+    }
+    metrics.counter("posthouse_slots_moved_total", "Slots handed over", ["way": "in"]) {
+      Double(facts.value.came)
+    }
+    metrics.counter(
+      "posthouse_slots_seals_total", "Times a slot was sealed to be handed over"
+    ) { Double(facts.value.seals) }
+    metrics.counter(
+      "posthouse_slots_copied_bytes_total", "Bytes of slots sent to their new owners"
+    ) { Double(facts.value.bytesSent) }
+    metrics.gauge(
+      "posthouse_slots_last_stall_seconds",
+      "How long publishes to the slot handed over last were held"
+    ) { Double(facts.value.lastStallMilliseconds) / 1_000 }
   }
 }

@@ -86,7 +86,7 @@ extension ClusterTokens {
     guard let list = try? UsageReport.decode(bytes) else {
       return reply(.failure(Fault(.badRequest)))
     }
-    guard list.allSatisfy({ owns($0.tenant) }) else {
+    guard list.allSatisfy({ owns($0.tenant) && held[$0.tenant.slot] == nil }) else {
       return reply(.failure(Fault(.unavailable, "a tenant is not this node's")))
     }
     usageQueue.append(UsageCall(reports: list, reply: reply))

@@ -14,12 +14,14 @@ extension LinkHost {
       link.near.introduce(number, ref, by: link.peer)
     case .publish(let id, let number, let publication):
       guard let (proxy, origin, ref) = find(id, number, on: link) else { return }
+      if keep(mail, ref, on: link) { return }
       guard owns(ref) else { return refuse(id, number, publication.token, on: link) }
       put(
         .publish(proxy, origin.principal, origin.kind, ref, publication), for: proxy, of: ref,
         on: link)
     case .subscribe(let id, let number, let start, let follow, let limit, let token):
       guard let (proxy, origin, ref) = find(id, number, on: link) else { return }
+      if keep(mail, ref, on: link) { return }
       guard owns(ref) else { return refuse(id, number, token, on: link) }
       let wanted = Subscription(start: start, follow: follow, limit: limit, token: token)
       put(
@@ -28,6 +30,7 @@ extension LinkHost {
     case .unsubscribe(let id, let number):
       // Also of a channel that has another owner by now: the cursor is still here.
       guard let (proxy, _, ref) = find(id, number, on: link) else { return }
+      if keep(mail, ref, on: link) { return }
       put(.unsubscribe(proxy, ref), for: proxy, of: ref, on: link)
     case .credit(let id, let bytes): credit(id, Int(clamping: bytes), on: link)
     case .closed(let id):
@@ -77,10 +80,10 @@ extension LinkHost {
 
   private func owns(_ ref: ChannelRef) -> Bool {
     guard let map else { return false }
-    return map.owner(of: map.slot(of: ref.id)) == own
+    return (overrides[ref.id.slot]?.owner ?? map.owner(of: ref.id.slot)) == own
   }
 
-  private func refuse(_ id: SessionID, _ number: UInt32, _ token: UInt64, on link: NodeLink) {
+  func refuse(_ id: SessionID, _ number: UInt32, _ token: UInt64, on link: NodeLink) {
     _ = enqueue(
       .notOwner(id, channel: number, token: token, revision: map?.revision ?? 0), on: link)
   }
@@ -122,6 +125,11 @@ extension LinkHost {
     for proxy in link.near.removeAll(of: link.peer) { end(proxy, on: link) }
   }
 
+  /// A cursor has gone with its slot.
+  func tellNotOwner(_ proxy: SessionID, _ ref: ChannelRef, revision: UInt64) {
+    tell(proxy, ref) { .notOwner($0, channel: $1, token: 0, revision: revision) }
+  }
+
   // MARK: back
 
   /// What a shard says to sessions of other nodes.
@@ -158,6 +166,7 @@ extension LinkHost {
         return proxy.pauses == 0
       }
       if isLast { tell(id) { .resume($0) } }
+    case .disown(let slot, let over, let cursors): disown(slot, over, cursors)
     default: break
     }
   }

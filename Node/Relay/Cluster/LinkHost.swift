@@ -37,6 +37,9 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   private var byNode: [NodeID: NodeLink] = [:]
   /// What owners are judged by here.
   private(set) var map: RingMap?
+  /// Slots whose hand-over is under way: who owns them here, whatever the map says; and what is held of them.
+  var overrides: [UInt16: SlotOverride] = [:]
+  var heldMail: [UInt16: HeldLinkMail] = [:]
   /// For each shard, until the turn ends: what other nodes' sessions ask of it, and what its own sessions hear.
   var inbox: [[Mail]]
   var farInbox: [[FarInput]]
@@ -156,6 +159,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     loop.post { [self] in
       if let map, map.revision >= next.revision { return }
       map = next
+      dropOverrides(upTo: next.revision)
       for shard in node.shards {
         if shard.index == 0 {
           shard.far?.receive(next)

@@ -95,7 +95,7 @@ struct RingAdmin {
         reply(.success(ring(keeper, try decode(request)).encoded()))
       case AdminService.planRing.path:
         let asked: AdminPlanRingRequest = try decode(request)
-        reply(.success(try plan(keeper.now.ledger, asked.withMoves).encoded()))
+        try weighed(keeper.now.ledger, try plan(keeper.now.ledger, asked.withMoves), reply)
       case AdminService.getRingHistory.path:
         reply(.success(history(keeper.now.ledger).encoded()))
       case AdminService.stageRing.path: stage(keeper, try decode(request), reply)
@@ -341,6 +341,23 @@ struct RingAdmin {
       }
     }
     return out
+  }
+
+  /// The plan with the bytes that its hand-overs copy.
+  private func weighed(
+    _ ledger: RingLedger, _ shown: AdminRingPlan, _ reply: @escaping ClusterCalls.Reply
+  ) throws(Fault) {
+    let plan = try asFault { () throws(RingError) in try ledger.plan() }
+    let host = host
+    host.weigh(plan) { bytes, silent in
+      var shown = shown
+      shown.bytes = bytes
+      for node in silent {
+        let name = plan.nodes.first { $0.id == node }?.name ?? "\(node)"
+        shown.notes.append("\(name) does not say how much is in its slots")
+      }
+      reply(.success(shown.encoded()))
+    }
   }
 
   private func history(_ ledger: RingLedger) -> AdminRingHistory {

@@ -30,7 +30,7 @@ enum FarInput: Sendable {
 /// into what an engine of this node would say. Everything here runs on its shard's loop.
 final class ShardFar: @unchecked Sendable {
   /// The shard holds it.
-  @safe private unowned(unsafe) let shard: Shard
+  @safe unowned(unsafe) let shard: Shard
   let links: LinkHost
   private let own: NodeID
   private(set) var map: RingMap?
@@ -46,6 +46,9 @@ final class ShardFar: @unchecked Sendable {
   private var waiting: [ChannelID: Waiting] = [:]
   private var isTicking = false
   private(set) var stray = 0
+  /// Slots whose hand-over is under way: who owns them here, whatever the map says; and those that are held.
+  var overrides: [UInt16: SlotOverride] = [:]
+  var held: [UInt16: HeldSlot] = [:]
 
   /// A channel whose owner is not known, or says that it is none.
   private struct Waiting {
@@ -69,7 +72,7 @@ final class ShardFar: @unchecked Sendable {
   /// The node that a session must ask for a channel; nil: this one. `none`: nobody is known.
   @inline(__always) func owner(of channel: ChannelID, for session: SessionID) -> NodeID? {
     guard let map else { return NodeID.none }
-    let owner = map.owner(of: map.slot(of: channel))
+    let owner = owner(of: channel.slot, in: map)
     guard owner == own else { return owner }
     return hasComeHome && sessions.uses(session, channel) ? own : nil
   }
@@ -141,8 +144,15 @@ final class ShardFar: @unchecked Sendable {
   func receive(_ next: RingMap) {
     if let map, map.revision >= next.revision { return }
     map = next
-    for ref in sessions.channels(whoseOwnerIsNot: { next.owner(of: next.slot(of: $0)) }) {
-      let owner = next.owner(of: next.slot(of: ref.id))
+    dropOverrides(upTo: next.revision)
+    followOwners()
+  }
+
+  /// What sessions asked of nodes that own a channel no longer is asked of those that do.
+  func followOwners() {
+    guard let next = map else { return }
+    for ref in sessions.channels(whoseOwnerIsNot: { owner(of: $0.slot, in: next) }) {
+      let owner = owner(of: ref.id.slot, in: next)
       if owner == own { hasComeHome = true }
       if owner != .none { waiting[ref.id] = nil }
       sessions.receiveOwner(of: ref, owner, into: &effects)
@@ -150,6 +160,12 @@ final class ShardFar: @unchecked Sendable {
     for one in waiting.values where one.askedAt == nil && one.after <= next.revision { ask(one) }
     run()
     shard.slim.receiveMap()
+  }
+
+  /// A cursor of a channel of this node: its slot has gone to `owner`, and there it goes on.
+  func receiveMoved(_ cursor: MovedCursor, _ session: Session, to owner: NodeID) {
+    sessions.receiveMoved(cursor, session.principal, session.kind, to: owner, into: &effects)
+    run()
   }
 
   // MARK: effects
@@ -240,7 +256,7 @@ final class ShardFar: @unchecked Sendable {
 
   private func ask(_ one: Waiting) {
     guard let map else { return }
-    let owner = map.owner(of: map.slot(of: one.ref.id))
+    let owner = owner(of: one.ref.id.slot, in: map)
     guard owner != .none else { return }
     waiting[one.ref.id]?.askedAt = shard.loop.now.monotonic
     sessions.receiveOwner(of: one.ref, owner, into: &effects)

@@ -33,6 +33,9 @@ final class ClusterTokens: @unchecked Sendable {
   /// Over their quota, on other nodes.
   var slowElsewhere: Set<TenantID> = []
 
+  /// Slots whose accounts are on their way to another node: `ClusterTokens+Slots`.
+  var held: [UInt16: HeldTokens] = [:]
+
   /// Usage of other nodes' tenants that their nodes have not confirmed: `ClusterTokens+Usage`.
   var reports: [UsageKey: UsageReport] = [:]
   var reporting: Set<NodeID> = []
@@ -95,7 +98,10 @@ final class ClusterTokens: @unchecked Sendable {
   var map: RingMap { host.map.value }
   /// The nodes of the map but this one.
   var others: [NodeID] { map.nodes.map(\.id).filter { $0 != host.own } }
-  func owner(_ tenant: TenantID) -> NodeID { host.owner(of: tenant.slot) }
+  func owner(_ tenant: TenantID) -> NodeID {
+    // While a slot is handed over, what the hand-over says goes before the map.
+    node.links?.overrides[tenant.slot]?.owner ?? host.owner(of: tenant.slot)
+  }
   func owns(_ tenant: TenantID) -> Bool { owner(tenant) == host.own }
 
   private func receive(_ map: RingMap) {
@@ -180,7 +186,13 @@ final class ClusterTokens: @unchecked Sendable {
   ) {
     let to = owner(tenant)
     if to == .none { return reply(.failure(Fault(.unavailable, "no node has this tenant yet"))) }
-    if to == host.own { return decide(request, reply) }
+    if to == host.own {
+      let isHeld = hold(tenant, { reply(.failure($0)) }) { [self] in
+        send(request, of: tenant, again: again, reply)
+      }
+      if !isHeld { decide(request, reply) }
+      return
+    }
     call(to, request) { [self] answer in
       switch answer {
       case .success(.done(let result)): reply(result)
@@ -292,7 +304,8 @@ final class ClusterTokens: @unchecked Sendable {
       guard owns(tenant) else {
         return reply(.success(TokenAnswer.notOwner(revision: map.revision).encoded))
       }
-      decide(request, answer)
+      let isHeld = hold(tenant, { answer(.failure($0)) }) { [self] in serveToken(bytes, reply) }
+      if !isHeld { decide(request, answer) }
     case .local: answer(.failure(Fault(.unauthorized)))
     }
   }
