@@ -107,7 +107,11 @@ public struct Record: Equatable, Sendable {
   /// Whether this record replaces `other` of the same agent: the higher version; of equal ones the
   /// tombstone; then the larger digest; then the larger bytes. A total order without clock or place, so
   /// that merging is commutative, associative and idempotent.
-  public func wins(over other: Record) -> Bool {
+  public func wins(over other: Record, _ faults: RegistryFaults = []) -> Bool {
+    if faults.contains(.wallClock), registeredAt != other.registeredAt {
+      return registeredAt > other.registeredAt
+    }
+    if faults.contains(.arrivalOrder), stamp.version == other.stamp.version { return self != other }
     if stamp.version != other.stamp.version { return stamp.version > other.stamp.version }
     if isTombstone != other.isTombstone { return isTombstone }
     let (mine, its) = (digest, other.digest)

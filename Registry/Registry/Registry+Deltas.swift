@@ -53,9 +53,9 @@ extension Registry {
   /// this relay is the stale one, it first drops what it may not keep. Returns how many records were
   /// taken or known, and how many were refused.
   public mutating func receive(
-    _ delta: Delta, from theirs: [VectorElement], at now: Now
+    _ delta: Delta, from vector: [VectorElement], at now: Now
   ) -> (accepted: Int, refused: Int) {
-    receiveVector(theirs, at: now)
+    let theirs = receiveVector(vector, at: now)
     // Both may be: each has forgotten deletes that the other never heard of.
     if isStaleBeside(theirs) { rebuild(beside: theirs, at: now) }
     if isStale(theirs) {
@@ -67,10 +67,10 @@ extension Registry {
 
   /// The same from a relay that speaks for `origin`, itself, and nobody else.
   public mutating func receiveOwn(
-    _ delta: Delta, of origin: String, from theirs: [VectorElement], at now: Now
+    _ delta: Delta, of origin: String, from vector: [VectorElement], at now: Now
   ) -> (accepted: Int, refused: Int) {
-    let its = theirs.filter { $0.origin == origin && origin != settings.relayID }
-    receiveVector(its, at: now)
+    let its = receiveVector(
+      vector.filter { $0.origin == origin && origin != settings.relayID }, at: now)
     if let element = its.first, isStaleBeside(its), let number = originNumbers[origin] {
       // Only its own records are held from it, and it knows all about them.
       dropAll(of: number)

@@ -50,10 +50,16 @@ extension Registry {
     }
     _ = put(record, over: existing, home: home, source: source, at: now)
     counts.merged += 1
+    if record.isTombstone, settings.faults.contains(.tombstoneDropped) {
+      if let gone = find(record.peerID) { drop(gone) }
+    }
     return .applied
   }
 
   private func wins(_ record: Record, over existing: UInt32) -> Bool {
+    if !settings.faults.isEmpty {
+      return record.wins(over: self.record(existing), settings.faults)
+    }
     let e = entries[existing]
     if record.stamp.version != e.version { return record.stamp.version > e.version }
     if record.isTombstone != e.isTombstone { return record.isTombstone }
@@ -162,8 +168,13 @@ extension Registry {
   public var vector: [VectorElement] { origins.map(\.element) }
 
   /// Takes in which origins have been heard of, and new lives of them.
-  public mutating func receiveVector(_ vector: [VectorElement], at now: Now) {
+  /// - Returns: what may be believed of it: without absurd counters, and origins for which there is no room.
+  @discardableResult public mutating func receiveVector(
+    _ vector: [VectorElement], at now: Now
+  ) -> [VectorElement] {
     let last = Record.lastCounter(wall: now.wall)
+    var believed: [VectorElement] = []
+    believed.reserveCapacity(vector.count)
     for element in vector {
       guard element.beat <= last, element.sequence <= last, element.incarnation <= last,
         element.floor <= last, element.horizon <= last,
@@ -172,7 +183,10 @@ extension Registry {
         counts.refused += 1
         continue
       }
+      believed.append(element)
       if number == 0 {
+        // Its clock was set back since it was last heard: peers would not hear it again before it has caught up.
+        origins[0].beat = max(origins[0].beat, element.beat)
         if element.incarnation > origins[0].incarnation
           || element.incarnation == origins[0].incarnation && element.sequence > origins[0].sequence
         {
@@ -196,6 +210,7 @@ extension Registry {
         }
       }
     }
+    return believed
   }
 
   /// Peers know more of this relay than it does: its data is older than what it said. A new life, in

@@ -1,6 +1,18 @@
 public import Base
 internal import Digest
 
+/// Bugs that tests plant, to see that they are found.
+public struct RegistryFaults: OptionSet, Sendable {
+  public let rawValue: UInt8
+  public init(rawValue: UInt8) { self.rawValue = rawValue }
+  /// The end of a record of another home is carried out and forgotten.
+  public static let tombstoneDropped = RegistryFaults(rawValue: 1)
+  /// Of two records the one with the later wall clock stays.
+  public static let wallClock = RegistryFaults(rawValue: 2)
+  /// Of two records with one version the one that comes last stays.
+  public static let arrivalOrder = RegistryFaults(rawValue: 4)
+}
+
 /// What a registry is told once.
 public struct RegistrySettings: Sendable {
   public var relayID: String
@@ -16,6 +28,7 @@ public struct RegistrySettings: Sendable {
   public var tombstoneCapacity: Int
   /// Against chosen collisions; random.
   public var seed: UInt64
+  public var faults: RegistryFaults = []
 
   public init(relayID: String, seed: UInt64 = 0) {
     self.relayID = relayID
