@@ -135,7 +135,7 @@ let package = Package(
       "TestKit", "Tests/TestKit",
       [
         "Base", "Digest", "Crypto", "Report", "Store", "Codec", "Messages", "Engine", "Token",
-        "CSys",
+        "Registry", "Gossip", "Link", "LinkMail", "Membership", "Metadata", "Ring", "CSys",
       ]),
     suite("BaseTests", ["Base", "Digest", "Crypto", "Report", "Settings"]),
     suite(
@@ -163,14 +163,15 @@ let package = Package(
         "Relay", "TestKit",
       ]),
     suite("RegistryTests", ["Base", "Registry"]),
-    suite("GossipTests", ["Base", "Codec", "Messages", "Registry", "Gossip"]),
+    suite("GossipTests", ["Base", "Codec", "Messages", "Registry", "Gossip", "TestKit"]),
     suite(
       "AdminTests",
       ["Base", "Crypto", "Report", "Settings", "Codec", "Messages", "Control", "TestKit"]),
     suite("HouseTests", ["Base"]),
     program(
-      "simulate", "Tests/simulate", ["Base", "Digest", "Codec", "Engine", "Token", "TestKit"]),
-    program("bench", "Tests/bench", ["Report"]),
+      "simulate", "Tests/simulate",
+      ["Base", "Digest", "Codec", "Engine", "Registry", "Token", "TestKit"]),
+    program("bench", "Tests/bench", ["Base", "Report", "TestKit"]),
     loader("loadgen", ["nghttp2"]),
     loader("slimbench", ["crypto"]),
     loader("limitgrpc", ["nghttp2"]),

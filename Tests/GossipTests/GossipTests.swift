@@ -1,130 +1,33 @@
 import Base
-import Foundation
 import Gossip
 import Messages
 import Registry
+import TestKit
 import Testing
 
-/// 60 in the suite, 4,000 in `make proof`.
-private let histories =
-  ProcessInfo.processInfo.environment["POSTHOUSE_TEST_GOSSIP"].flatMap { Int($0) } ?? 60
-
-@Suite("Gossip between relays", .timeLimit(.minutes(40)))
+@Suite("Gossip between relays", .timeLimit(.minutes(10)))
 struct GossipTests {
+  /// Reduced counts; `simulate gossip` runs the full ones.
   @Test(
-    "Ten relays at 20 % loss are equal within nine push-pull rounds, 999 times in a thousand",
-    arguments: [(20, 0), (0, 20)])
-  func convergence(lostRequests: Int, lostAnswers: Int) throws {
-    var needed: [Int] = []
-    for seed in 1...histories {
-      var rig = GossipRig(10, seed: UInt64(seed))
-      while rig.rounds(most: 60) != 0 {}
-      rig.lostRequests = lostRequests
-      rig.lostAnswers = lostAnswers
-      for i in 0..<10 { try rig.register(i, "p\(i)") }
-      let rounds = rig.rounds(most: 60)
-      needed.append(try #require(rounds, "seed \(seed)"))
-    }
-    needed.sort()
-    let p999 = needed[min(needed.count - 1, needed.count * 999 / 1_000)]
-    print("rounds: median \(needed[needed.count / 2]), p99.9 \(p999), most \(needed.last!)")
-    #expect(p999 <= 9)
-  }
-
-  @Test("Registrations, changes and deletes converge under loss, one-way cuts and skew")
-  func storms() throws {
-    for seed in 1...UInt64(max(20, histories / 20)) {
-      var rig = GossipRig(
-        5, seed: seed, fanout: 2, skewSeconds: { [3_600, -3_600, 0, 60, -5][$0] }
-      ) { $0.tombstoneCapacity = 15 }
-      rig.lostRequests = 15
-      rig.lostAnswers = 15
-      var homes: [String: Int] = [:]
-      for _ in 0..<60 {
-        for _ in 0..<4 {
-          let peer = "p\(Int.random(in: 0..<30, using: &rig.dice))"
-          let at = homes[peer] ?? Int.random(in: 0..<5, using: &rig.dice)
-          if Int.random(in: 0..<3, using: &rig.dice) == 0 {
-            try rig.unregister(at, peer)
-            homes[peer] = nil
-          } else {
-            try rig.register(at, peer, ["s\(Int.random(in: 0..<4, using: &rig.dice))"])
-            homes[peer] = at
-          }
-        }
-        let (a, b) = (
-          Int.random(in: 0..<5, using: &rig.dice), Int.random(in: 0..<5, using: &rig.dice)
-        )
-        if rig.cut.remove([a, b]) == nil { rig.cut.insert([a, b]) }
-        try rig.live(homes)
-        rig.round()
-      }
-      rig.cut = []
-      (rig.lostRequests, rig.lostAnswers) = (0, 0)
-      // An agent whose relay hears of a delete that outbids it registers again.
-      for _ in 0..<40 {
-        try rig.live(homes)
-        rig.round()
-      }
-      let isConverged = rig.isConverged
-      try #require(isConverged, "seed \(seed)")
-      // An agent that had moved may have left a claim at its first home; nothing else may live.
-      let live = Set((0..<4).flatMap { rig.discover(0, "s\($0)") })
-      #expect(live.isSubset(of: Set(homes.keys)), "seed \(seed): \(live.subtracting(homes.keys))")
-      #expect(Set(homes.keys).isSubset(of: live), "seed \(seed)")
-    }
+    "What gossip promises holds over random histories",
+    arguments: [
+      (GossipCheck.convergence, UInt64(60)), (.merge, 20), (.storms, 20), (.partition, 4),
+    ])
+  func promises(_ check: GossipCheck, _ seeds: UInt64) {
+    let outcome = check.run(seeds: 1...seeds)
+    #expect(
+      outcome.violation == nil,
+      "replay: swift run simulate gossip --check \(check) --seed \(outcome.seed)")
   }
 
   @Test(
-    "After a partition of twice a tombstone's life, clocks an hour off, nothing deleted is back")
-  func partition() throws {
-    for seed in 1...UInt64(max(5, histories / 60)) {
-      var rig = GossipRig(4, seed: seed, fanout: 2, skewSeconds: { [3_600, -3_600, 3_600, 0][$0] })
-      for i in 0..<40 { try rig.register(i % 4, "p\(i)") }
-      let rounds = rig.rounds(most: 30)
-      #expect(rounds != nil)
-      for i in [2, 3] {
-        for j in [0, 1] { rig.cut.formUnion([[i, j], [j, i]]) }
-      }
-      // On one side agents end and move, on the other side nobody hears of it.
-      var gone: Set<String> = []
-      for i in stride(from: 0, to: 20, by: 4) {
-        try rig.unregister(0, "p\(i)")
-        gone.insert("p\(i)")
-      }
-      for i in stride(from: 2, to: 40, by: 8) {
-        try rig.register(1, "p\(i)")
-        rig.round()
-        try rig.unregister(0, "p\(i)")
-        gone.insert("p\(i)")
-      }
-      let kept = (0..<40).map { "p\($0)" }.filter { !gone.contains($0) }
-      func beat() {
-        for peer in kept { try? rig.heartbeat(Int(peer.dropFirst())! % 4, peer) }
-      }
-      beat()
-      for _ in 0..<(2 * 86_400 / 25) {
-        rig.monotonic += 25_000_000_000
-        for i in rig.relays.indices { rig.relays[i].registry.receiveTick(at: rig.now(i)) }
-        beat()
-      }
-      rig.round()
-      rig.round()
-      #expect(rig.relays[0].registry.tombstoneCount == 0)
-      rig.cut = []
-      for _ in 0..<60 where !rig.isConverged {
-        beat()
-        rig.round()
-        for i in 0..<2 {
-          let back = gone.intersection(rig.discover(i))
-          #expect(back.isEmpty, "seed \(seed): relay \(i) shows \(back)")
-        }
-      }
-      let isConverged = rig.isConverged
-      try #require(isConverged, "seed \(seed)")
-      for i in 0..<4 { #expect(Set(rig.discover(i)) == Set(kept), "seed \(seed)") }
-      #expect(rig.relays[2].registry.counts.rebuilt > 0)
-    }
+    "A planted bug is found",
+    arguments: [
+      (RegistryFaults.tombstoneDropped, GossipCheck.storms), (.wallClock, .storms),
+      (.wallClock, .merge), (.arrivalOrder, .merge),
+    ])
+  func plants(_ fault: RegistryFaults, _ check: GossipCheck) {
+    #expect(check.run(seeds: 1...20, faults: fault).violation != nil)
   }
 
   @Test("20,000 registrations cross in pages; a quiet cluster sends no records")
@@ -208,6 +111,41 @@ struct GossipTests {
       rig.round(afterSeconds: 5)
     }
     for i in 0..<4 { #expect(rig.discover(i).count == 4) }
+  }
+
+  @Test("A relay that starts again with its clock set back is heard of as before")
+  func clockSetBack() throws {
+    var rig = GossipRig(3, fanout: 2, skewSeconds: { $0 == 0 ? 3_600 : 0 })
+    for i in 0..<3 { try rig.register(i, "p\(i)") }
+    let rounds = rig.rounds(most: 20)
+    #expect(rounds != nil)
+    var rows: [[UInt8]: [UInt8]] = [:]
+    rig.relays[0].registry.takeWrites().forEach { op, _, key, value in
+      rows[[UInt8](key)] = op == 1 ? [UInt8](value) : nil
+    }
+    // Away for longer than others show its agents.
+    rig.cut = [[0, 1], [1, 0], [0, 2], [2, 0]]
+    for _ in 0..<25 {
+      for i in 1..<3 { try rig.heartbeat(i, "p\(i)") }
+      rig.round(afterSeconds: 5)
+    }
+    for i in 1..<3 { #expect(Set(rig.discover(i)) == ["p1", "p2"]) }
+    rig.cut = []
+    rig.relays[0].skew = 0
+    let now = rig.now(0)
+    var registry = Registry(settings: rig.relays[0].registry.settings, at: now)
+    for (key, value) in rows.sorted(by: { $0.key.lexicographicallyPrecedes($1.key) }) {
+      registry.load(key: key, value: value, at: now)
+    }
+    registry.finishLoading(at: now)
+    rig.relays[0].registry = registry
+    for _ in 0..<5 {
+      for i in 0..<3 {
+        do { try rig.heartbeat(i, "p\(i)") } catch { try rig.register(i, "p\(i)") }
+      }
+      rig.round(afterSeconds: 5)
+    }
+    for i in 0..<3 { #expect(Set(rig.discover(i)) == ["p0", "p1", "p2"]) }
   }
 
   @Test("Strangers read and may not push; two relays of one name are refused")

@@ -30,11 +30,12 @@ struct Options {
   var quietWait = 20.0
 
   static let usage = """
-    usage: bench relay|durable|idle|registry|all|slim|slim-idle|slim-soak [options]
+    usage: bench relay|durable|idle|registry|gossip|all|slim|slim-idle|slim-soak [options]
       relay     messages through channels to their subscribers, beside limitgrpc
       durable   acknowledged publishes at `synced`, beside limitlog
       idle      memory of waiting subscribers, beside limitgrpc
       registry  a million agents: registering, finding, memory of each
+      gossip    relays in a simulated net: rounds and bytes until all know all, and at rest
       slim      both SLIM wires, beside the nodes of published packages, limitgrpc, nats-server
       slim-idle memory of waiting SLIM subscribers, beside the same
       slim-soak 1,000 channels of 10 subscribers at 10 messages a second each, beside limitgrpc
@@ -79,7 +80,7 @@ struct Options {
 
   private mutating func take(_ argument: String, _ rest: inout ArraySlice<String>) -> Bool {
     switch argument {
-    case "relay", "durable", "idle", "registry", "slim", "slim-idle", "slim-soak":
+    case "relay", "durable", "idle", "registry", "gossip", "slim", "slim-idle", "slim-soak":
       commands.append(argument)
     case "all": commands += ["relay", "durable", "idle"]
     case "--quick":

@@ -17,6 +17,7 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
     var slimIdle: [SlimIdleBench.Cell]?
     var slimSoak: [SlimSoakBench.Cell]?
     var registry: [RegistryBench.Cell]?
+    var gossip: [GossipBench.Cell]?
 
     /// What went wrong with a node, a line each.
     var troubles: [String] {
@@ -47,7 +48,8 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
     }
     watchForInterrupts()
     do {
-      try checkPrograms(options)
+      // That one needs no node.
+      if options.commands != ["gossip"] { try checkPrograms(options) }
       exit(try run(options))
     } catch {
       say("bench: \(error)")
@@ -85,6 +87,10 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
         let cells = try RegistryBench(options: options).run()
         report.registry = cells
         tables.append(RegistryBench.table(cells))
+      case "gossip":
+        let cells = try GossipBench(options: options).run()
+        report.gossip = cells
+        tables.append(GossipBench.table(cells))
       default:
         let cells = try IdleBench(options: options).run()
         report.idle = cells

@@ -2,8 +2,17 @@ import Glibc
 import TestKit
 
 /// `simulate --seed N [--seeds M] [--seconds T] [--plant NAME]`: real engines under a seed.
+/// `simulate --nodes K --seed N [--minutes T] …`: a cluster of them.
+/// `simulate gossip [--check NAME] [--seed N] [--seeds M] [--plant NAME]`: registry and gossip.
 @main struct Main {
   static func main() {
+    let words = Array(CommandLine.arguments.dropFirst())
+    if words.first == "gossip" { return GossipRuns(words.dropFirst()).run() }
+    if words.contains("--nodes") { return ClusterRuns(words).run() }
+    engine()
+  }
+
+  private static func engine() {
     var seed: UInt64 = 1
     var seeds: UInt64 = 1
     var seconds: Int64 = 20

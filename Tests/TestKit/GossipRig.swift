@@ -1,58 +1,69 @@
-import Base
-import Codec
-import Gossip
-import Messages
-import Registry
-import Testing
+public import Base
+internal import Codec
+public import Gossip
+public import Messages
+public import Registry
 
-/// Relays that gossip over a network in memory, each with clocks of its own.
-struct GossipRig {
-  struct Relay {
-    var registry: Registry
-    var gossip: Gossip
-    var skew: Int64
+/// Relays that gossip over a network in memory, each with clocks of its own. Everything they say goes through its bytes.
+public struct GossipRig {
+  public struct Relay {
+    public var registry: Registry
+    public var gossip: Gossip
+    /// How far its wall clock is ahead, nanoseconds.
+    public var skew: Int64
 
-    mutating func tick(at now: Now) -> [GossipCall] {
+    public mutating func tick(at now: Now) -> [GossipCall] {
       gossip.receiveTick(&registry, forced: true, at: now)
     }
-    mutating func sync(
+    public mutating func sync(
       _ request: AnycastSyncRegistrationsRequest, _ trust: GossipTrust, at now: Now
-    ) throws -> AnycastSyncRegistrationsResponse {
+    ) throws(Fault) -> AnycastSyncRegistrationsResponse {
       try gossip.receiveSync(request, trust, &registry, at: now)
     }
-    mutating func push(
+    public mutating func push(
       _ request: AnycastPushRegistrationsRequest, _ trust: GossipTrust, at now: Now
-    ) throws -> AnycastPushRegistrationsResponse {
+    ) throws(Fault) -> AnycastPushRegistrationsResponse {
       try gossip.receivePush(request, trust, &registry, at: now)
     }
-    mutating func receive(
+    public mutating func receive(
       _ answer: AnycastSyncRegistrationsResponse, to call: GossipCall, at now: Now
     ) -> GossipCall? {
       gossip.receive(answer, to: call, &registry, at: now)
     }
-    mutating func receive(
+    public mutating func receive(
       _ answer: AnycastPushRegistrationsResponse, to call: GossipCall, at now: Now
     ) -> GossipCall? {
       gossip.receive(answer, to: call, &registry, at: now)
     }
   }
-  static let start: Int64 = 1_800_000_000_000_000_000
-  var relays: [Relay] = []
-  var monotonic: Int64 = 1_000_000_000
-  var dice: Dice
-  /// Of a hundred calls, how many lose the request, and of the rest how many the answer.
-  var lostRequests = 0
-  var lostAnswers = 0
-  /// Ordered pairs that do not reach each other.
-  var cut: Set<[Int]> = []
-  var page: Int?
 
-  /// `trust`: what each takes from each other; nil: everything.
-  init(
+  /// What went over the network.
+  public struct Traffic: Equatable, Sendable {
+    public var calls = 0
+    /// Of requests and answers, as gRPC messages without their frames.
+    public var bytes = 0
+    public init() {}
+  }
+
+  public static let start: Int64 = 1_800_000_000_000_000_000
+  public var relays: [Relay] = []
+  public var monotonic: Int64 = 1_000_000_000
+  public var dice: SimRandom
+  /// Of a hundred calls, how many lose the request, and of the rest how many the answer.
+  public var lostRequests = 0
+  public var lostAnswers = 0
+  /// Ordered pairs that do not reach each other.
+  public var cut: Set<[Int]> = []
+  public var traffic = Traffic()
+  /// Of each agent the largest record that a home has issued by request.
+  public private(set) var issued: [String: Record] = [:]
+
+  /// `own`: each takes only what a relay says of itself; else everything.
+  public init(
     _ count: Int, seed: UInt64 = 1, fanout: Int = 1, skewSeconds: (Int) -> Int64 = { _ in 0 },
-    own: Bool = false, _ change: (inout RegistrySettings) -> Void = { _ in }
+    own: Bool = false, settings change: (inout RegistrySettings) -> Void = { _ in }
   ) {
-    dice = Dice(seed)
+    dice = SimRandom(seed: seed)
     for i in 0..<count {
       var settings = RegistrySettings(relayID: "relay-\(i)", seed: seed)
       change(&settings)
@@ -72,45 +83,60 @@ struct GossipRig {
     }
   }
 
-  func now(_ i: Int) -> Now {
+  public func now(_ i: Int) -> Now {
     Now(
       monotonic: Instant(nanoseconds: monotonic),
       wall: Instant(nanoseconds: Self.start + monotonic + relays[i].skew))
   }
 
-  mutating func register(_ i: Int, _ peer: String, _ skills: [String] = ["echo"]) throws {
+  // MARK: agents
+
+  public mutating func register(
+    _ i: Int, _ peer: String, _ skills: [String] = ["echo"]
+  ) throws(Fault) {
     monotonic += 1
     _ = try relays[i].registry.receiveRegister(
       Registration(peerID: peer, skills: skills.map { Skill(id: $0) }), at: now(i))
+    remember(i, peer)
   }
 
-  mutating func heartbeat(_ i: Int, _ peer: String) throws {
+  public mutating func heartbeat(_ i: Int, _ peer: String) throws(Fault) {
     _ = try relays[i].registry.receiveHeartbeat(peer, at: now(i))
   }
 
   /// Agents speak up, and register again when their relay does not know them.
-  mutating func live(_ homes: [String: Int]) throws {
+  public mutating func live(_ homes: [String: Int]) throws(Fault) {
     for (peer, at) in homes.sorted(by: { $0.key < $1.key }) {
       do { try heartbeat(at, peer) } catch { try register(at, peer, ["s0"]) }
     }
   }
 
-  mutating func unregister(_ i: Int, _ peer: String) throws {
+  public mutating func unregister(_ i: Int, _ peer: String) throws(Fault) {
     monotonic += 1
     try relays[i].registry.receiveUnregister(peer, skills: [], at: now(i))
+    remember(i, peer)
   }
 
-  mutating func discover(_ i: Int, _ skill: String = "echo") -> [String] {
+  public mutating func discover(_ i: Int, _ skill: String = "echo") -> [String] {
     relays[i].registry.discover(Discovery(skill: skill, limit: 1_000), at: now(i))
   }
 
+  private mutating func remember(_ i: Int, _ peer: String) {
+    guard let record = relays[i].registry.record(of: peer) else { return }
+    guard let known = issued[peer], !record.wins(over: known) else {
+      issued[peer] = record
+      return
+    }
+  }
+
+  // MARK: rounds
+
   /// The index of the relay behind peer `p` of relay `i`.
-  func target(_ i: Int, _ p: Int) -> Int { p < i ? p : p + 1 }
+  private func target(_ i: Int, _ p: Int) -> Int { p < i ? p : p + 1 }
 
   /// One round: every relay begins its exchanges, in random order, and each runs to its end.
-  mutating func round(afterSeconds: Int64 = 1) {
-    monotonic += afterSeconds * 1_000_000_000
-    for i in relays.indices { relays[i].registry.receiveTick(at: now(i)) }
+  public mutating func round(afterSeconds: Int64 = 1) {
+    pass(seconds: afterSeconds)
     for i in relays.indices.shuffled(using: &dice) {
       for call in relays[i].tick(at: now(i)) {
         run(i, call)
@@ -118,31 +144,44 @@ struct GossipRig {
     }
   }
 
+  /// Time without exchanges.
+  public mutating func pass(seconds: Int64) {
+    monotonic += seconds * 1_000_000_000
+    for i in relays.indices { relays[i].registry.receiveTick(at: now(i)) }
+  }
+
+  private mutating func carry(_ bytes: [UInt8]) -> [UInt8] {
+    traffic.bytes += bytes.count
+    return bytes
+  }
+
   private mutating func run(_ i: Int, _ first: GossipCall) {
     var next: GossipCall? = first
     while let call = next {
       let j = target(i, call.peer)
       next = nil
-      if cut.contains([i, j]) || Int.random(in: 0..<100, using: &dice) < lostRequests {
+      traffic.calls += 1
+      if cut.contains([i, j]) || dice.below(100) < lostRequests {
         relays[i].gossip.receiveFailure("lost", to: call, at: now(i))
         return
       }
-      let trust = relays[j].gossip.peers.first { $0.name == "relay-\(i)" }!.trust
-      let isLost = cut.contains([j, i]) || Int.random(in: 0..<100, using: &dice) < lostAnswers
+      let mine = i < j ? i : i - 1
+      let trust = relays[j].gossip.peers[mine].trust
+      let isLost = cut.contains([j, i]) || dice.below(100) < lostAnswers
       do {
         switch call.request {
         case .sync(let request):
-          // Through the wire, as in life.
-          let answer = try relays[j].sync(
-            try AnycastSyncRegistrationsRequest(decoding: request.encoded()), trust, at: now(j))
+          let asked = try AnycastSyncRegistrationsRequest(decoding: carry(request.encoded()))
+          let answer = carry(try relays[j].sync(asked, trust, at: now(j)).encoded())
           if isLost { break }
           next = relays[i].receive(
-            try AnycastSyncRegistrationsResponse(decoding: answer.encoded()), to: call, at: now(i))
+            try AnycastSyncRegistrationsResponse(decoding: answer), to: call, at: now(i))
         case .push(let request):
-          let answer = try relays[j].push(
-            try AnycastPushRegistrationsRequest(decoding: request.encoded()), trust, at: now(j))
+          let asked = try AnycastPushRegistrationsRequest(decoding: carry(request.encoded()))
+          let answer = carry(try relays[j].push(asked, trust, at: now(j)).encoded())
           if isLost { break }
-          next = relays[i].receive(answer, to: call, at: now(i))
+          next = relays[i].receive(
+            try AnycastPushRegistrationsResponse(decoding: answer), to: call, at: now(i))
         }
         if isLost { relays[i].gossip.receiveFailure("lost", to: call, at: now(i)) }
       } catch {
@@ -152,7 +191,7 @@ struct GossipRig {
     }
   }
 
-  var isConverged: Bool {
+  public var isConverged: Bool {
     let digest = relays[0].registry.rootDigest
     return relays.allSatisfy {
       $0.registry.rootDigest == digest && $0.registry.isLevel(with: relays[0].registry.vector)
@@ -160,24 +199,11 @@ struct GossipRig {
   }
 
   /// Rounds until all are equal; nil: more than `most`.
-  mutating func rounds(most: Int) -> Int? {
+  public mutating func rounds(most: Int) -> Int? {
     for n in 0...most {
       if isConverged { return n }
       round()
     }
     return nil
-  }
-}
-
-/// Small deterministic randomness (SplitMix64).
-struct Dice: RandomNumberGenerator {
-  var state: UInt64
-  init(_ seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }
