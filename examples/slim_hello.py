@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A SLIM app (slim-bindings from PyPI, 1.0 to 3.x: both wire families) at a Posthouse node.
+"""A SLIM app (slim-bindings from PyPI, 1.0.1 to 3.x: both wire families) at a Posthouse node.
 
   slim_hello.py http://127.0.0.1:5000 acme/team/bob
   slim_hello.py http://127.0.0.1:5000 acme/team/alice --to acme/team/bob --say "Hello bob"
 
 --token FILE: a file with the JWT from POST /v1/tokens, for a node with `auth = "required"`; the first part of the
-name is then the tenant's. --ca FILE: https:// with a certificate that this authority signed."""
+name is then the tenant's. --ca FILE: https:// with a certificate that this authority signed (slim-bindings from 1.2.0 on).
+1.0.0 ignores enable_mls: what it sends is clear text to the node."""
 
 import argparse
 import asyncio

@@ -40,6 +40,14 @@ final class Call {
     opened = nil
   }
 
+  /// A command for the same node, as it was named on this command line: for hints.
+  func again(_ command: String) -> String {
+    for option in ["--admin-socket", "--address", "--data"] {
+      if let value = parsed.value(option) { return "\(command) \(option) \(value)" }
+    }
+    return command
+  }
+
   /// A word the form requires, so it is there.
   func word(_ at: Int) -> String { parsed.argument(at) ?? "" }
 

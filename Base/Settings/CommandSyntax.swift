@@ -130,7 +130,9 @@ public struct CommandSyntax: Sendable {
     }
     if wantsHelp { return .help(help(for: words)) }
     if commands.isEmpty {
-      if let word = words.first { throw Fault(.usage, "unexpected word \"\(word)\"") }
+      if let word = words.first {
+        throw Fault(.usage, "unexpected word \"\(word)\": \(program) takes options only")
+      }
       return .run(parsed)
     }
     if words.isEmpty {
@@ -171,7 +173,10 @@ public struct CommandSyntax: Sendable {
       given = String(word[word.index(after: equals)...])
     }
     guard let option = option(after: words, { $0.name == name }) else {
-      let near = Suggestion.nearest(to: name, in: every().map(\.name) + ["--help"])
+      let fitting = commands.filter { words.starts(with: $0.path) }.flatMap(\.options) + options
+      let near =
+        Suggestion.nearest(to: name, in: fitting.map(\.name) + ["--help"])
+        ?? Suggestion.nearest(to: name, in: every().map(\.name))
       throw Fault(.usage, "unknown option \(name)" + (near.map { "; did you mean \($0)?" } ?? ""))
     }
     try take(option, name, given, arguments, &at, &parsed)
@@ -240,7 +245,12 @@ public struct CommandSyntax: Sendable {
     if let longest = fitting.max(by: { $0.path.count < $1.path.count }) { return longest }
     let group = commands.filter { $0.path.first == words[0] }
     if group.isEmpty {
-      let near = Suggestion.nearest(to: words[0], in: commands.compactMap(\.path.first))
+      // `create tenant` for `tenant create`, `tenants` for `tenant ls`.
+      let turned = words.count > 1 ? words[1] : ""
+      let meant = Suggestion.nearest(to: turned, in: commands.compactMap(\.path.first)) ?? turned
+      let near =
+        nearest(to: words[0], under: meant).map { "\(meant) \($0)" }
+        ?? Suggestion.nearest(to: words[0], in: commands.compactMap(\.path.first))
       throw Fault(
         .usage, "unknown command \(words[0])" + (near.map { "; did you mean \($0)?" } ?? ""))
     }
@@ -248,12 +258,32 @@ public struct CommandSyntax: Sendable {
     guard words.count > 1 else {
       throw Fault(.usage, "\(words[0]) wants one of \(choices.joined(separator: ", "))")
     }
-    let near = Suggestion.nearest(to: words[1], in: choices)
+    let near = nearest(to: words[1], under: words[0])
     throw Fault(
       .usage,
       "unknown command \(words[0]) \(words[1])"
         + (near.map { "; did you mean \(words[0]) \($0)?" }
           ?? "; there is \(choices.joined(separator: ", "))"))
+  }
+
+  /// What other programs call what ours do.
+  private static let synonyms = [
+    "list": "ls", "get": "show", "info": "show", "describe": "show", "add": "create",
+    "new": "create",
+    "make": "create", "rm": "delete", "remove": "delete", "del": "delete", "destroy": "delete",
+    "read": "tail", "follow": "tail", "watch": "tail", "stop": "drain", "check": "verify",
+  ]
+
+  private func nearest(to typed: String, under group: String) -> String? {
+    let choices = commands.filter { $0.path.first == group && $0.path.count > 1 }.map {
+      $0.path.dropFirst().joined(separator: " ")
+    }
+    if let known = Self.synonyms[typed] ?? (choices.contains(typed) ? typed : nil),
+      choices.contains(known)
+    {
+      return known
+    }
+    return Suggestion.nearest(to: typed, in: choices)
   }
 
   // MARK: help

@@ -71,6 +71,8 @@ public struct NodeSettings: Sendable {
   public var adminSocket: String
   public var auth: Auth
   public var insecure: Bool
+  /// Callers on loopback are operators without a credential; never with a wrong one.
+  public var trustsLoopback: Bool
   public var allowRedacted: Bool
   public var tokenTTL: Interval
   public var tokenMaxTTL: Interval
@@ -126,6 +128,7 @@ public struct NodeSettings: Sendable {
     adminSocket = socket.isEmpty ? data + "/admin.sock" : socket
     auth = Auth(rawValue: s.text("auth")) ?? .required
     insecure = s.flag("insecure")
+    trustsLoopback = s.text("admin_loopback") == "trusted"
     allowRedacted = s.flag("allow_redacted")
     tokenTTL = s.duration("token.ttl")
     tokenMaxTTL = s.duration("token.max_ttl")
@@ -142,14 +145,16 @@ public struct NodeSettings: Sendable {
       age: s.duration("retention.age"), bytes: UInt64(s.integer("retention.bytes")),
       messages: UInt64(s.integer("retention.messages")))
     slimArchive = archiveEnabled && s.flag("slim.archive")
+    if !archiveEnabled, s.flag("slim.archive"), s["slim.archive"].origin != .standard {
+      throw Fault(
+        .badSetting,
+        "slim.archive = true (\(s["slim.archive"].origin)) with archive.enabled = false keeps nothing: change one "
+          + "of them")
+    }
     slimReplay = Int(s.integer("slim.replay"))
     slimReplayWindow = s.duration("slim.replay_window")
     slimDropsOldest = s.text("slim.overflow") == "drop-oldest"
-    if case .list(let orgs) = s["slim.members_only"].value {
-      slimMembersOnly = Set(orgs)
-    } else {
-      slimMembersOnly = []
-    }
+    slimMembersOnly = try NodeSettings.membersOnly(s)
     diskMinFreeBytes = UInt64(s.integer("disk.min_free"))
     stallTimeout = s.duration("stall_timeout")
     tailBytes = Int(s.integer("tail.bytes"))
@@ -170,6 +175,17 @@ public struct NodeSettings: Sendable {
     logLevel = s.text("log.level")
     logForm = LogForm(rawValue: s.text("log.format")) ?? .auto
     try validate()
+  }
+
+  private static func membersOnly(_ s: Settings) throws(Fault) -> Set<String> {
+    guard case .list(let orgs) = s["slim.members_only"].value else { return [] }
+    for org in orgs where org != "*" && !isOrgName(org) {
+      throw Fault(
+        .badSetting,
+        "slim.members_only: \"\(org)\" is no org: 1 to 63 of a-z, 0-9 and -, without a namespace, or * for all"
+      )
+    }
+    return Set(orgs)
   }
 
   /// What no single key can say of itself.
@@ -233,6 +249,8 @@ public enum NodeStart: Sendable {
   case help(String)
   /// Print name and version, exit 0.
   case version
+  /// `--check`: say whether it could run like this, exit 0 or 2.
+  case check(NodeSettings, Settings)
   case run(NodeSettings, Settings)
 
   /// The file read when `--config` and `POSTHOUSE_CONFIG` name none and it exists.
@@ -251,6 +269,7 @@ public enum NodeStart: Sendable {
     let settings = try load(parsed, environment: environment, standardConfig: standardConfig)
     var node = try NodeSettings(settings)
     node.takesOver = parsed.has("--takeover")
+    if parsed.has("--check") { return .check(node, settings) }
     return .run(node, settings)
   }
 
@@ -315,6 +334,8 @@ public enum NodeStart: Sendable {
     options: settingOptions + [
       CommandOption(
         "--takeover", "Take the listening sockets of the node that runs on these settings."),
+      CommandOption(
+        "--check", "Read the settings and the certificates they name, say what is wrong, and end."),
       CommandOption("--version", "Print the version."),
     ], commands: [],
     ending:

@@ -81,6 +81,10 @@ extension SettingSchema {
       flag: "--insecure",
       placeholder: ""),
     SettingKey(
+      "admin_loopback", .choice(["trusted", "token"]), "trusted",
+      "Operators' calls over TCP from this machine: taken, or with an admin credential only. token behind a proxy or tunnel.",
+      flag: "--admin-loopback", placeholder: "trusted|token"),
+    SettingKey(
       "allow_redacted", .boolean, "false",
       "Development only: accept the redacted API key that skytale-sdk 0.5.2 sends."),
     SettingKey(

@@ -76,8 +76,14 @@ public enum Suggestion {
       let distance = editDistance(typed, candidate)
       if best.map({ distance < $0.1 }) ?? true { best = (candidate, distance) }
     }
-    guard let best, best.1 <= max(1, min(3, typed.utf8.count / 3)) else { return nil }
-    return best.0
+    if let best, best.1 <= max(1, min(3, typed.utf8.count / 3)) { return best.0 }
+    // What was cut short, or made longer: `--datadir`, `chan`.
+    let bare = typed.drop { $0 == "-" }
+    guard bare.utf8.count >= 3 else { return nil }
+    return candidates.filter { candidate in
+      let other = candidate.drop { $0 == "-" }
+      return other.utf8.count >= 3 && (other.hasPrefix(bare) || bare.hasPrefix(other))
+    }.min { $0.utf8.count < $1.utf8.count }
   }
 
   /// Insertions, deletions, substitutions and swaps of neighbours that turn one into the other.

@@ -62,7 +62,9 @@ public struct Settings: Sendable {
         throw Fault(.badSetting, "\(path):\(item.line): " + unknown(item.key))
       }
       guard let value = key.value(of: item.value) else {
-        throw Fault(.badSetting, "\(path):\(item.line): \(key.name) wants \(key.kind.wanted)")
+        throw Fault(
+          .badSetting,
+          "\(path):\(item.line): \(key.name) wants \(key.kind.wanted), not \(item.value.shown)")
       }
       values[key.name] = Setting(key: key, value: value, origin: .file(path: path, line: item.line))
     }

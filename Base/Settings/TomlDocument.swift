@@ -12,6 +12,18 @@ public struct TomlDocument: Sendable, Equatable {
     case boolean(Bool)
     case array([Value])
     case other
+
+    /// For messages: as it stands in the file, shortened.
+    var shown: String {
+      switch self {
+      case .string(let text): "\"\(text.count > 60 ? text.prefix(60) + "..." : text[...])\""
+      case .integer(let number): "\(number)"
+      case .float(let text): String(text.prefix(60))
+      case .boolean(let flag): flag ? "true" : "false"
+      case .array: "a list of other things"
+      case .other: "a date, a time or a table in a list"
+      }
+    }
   }
   public struct Item: Sendable, Equatable {
     public var key: String

@@ -19,7 +19,16 @@ final class DataDirectory: @unchecked Sendable {
   ) throws(Fault) {
     self.path = path
     if create {
-      guard mkdir(path, 0o700) == 0 || errno == EEXIST else { throw systemFault("create", path) }
+      guard mkdir(path, 0o700) == 0 || errno == EEXIST else {
+        let parent = path.split(separator: "/").dropLast().joined(separator: "/")
+        if errno == ENOENT {
+          throw Fault(
+            .badSetting,
+            "data = \(path): the directory it should be in, "
+              + "\(path.hasPrefix("/") ? "/" : "")\(parent), is not there")
+        }
+        throw systemFault("create", path)
+      }
     }
     var facts = stat()
     guard stat(path, &facts) == 0 else {
@@ -27,7 +36,7 @@ final class DataDirectory: @unchecked Sendable {
       throw systemFault("examine", path)
     }
     guard facts.st_mode & S_IFMT == S_IFDIR else {
-      throw Fault(.internal, "\(path) is no directory")
+      throw Fault(.badSetting, "data = \(path) is a file, not a directory")
     }
     device = UInt64(facts.st_dev)
     let name = path + "/LOCK"

@@ -28,6 +28,9 @@ public final class Store: Sendable {
   private let upkeepQueue: WorkQueue
   private let closed = Lock(false)
 
+  /// Is a store's database in this directory? Says nothing of whether it opens.
+  public static func exists(at path: String) -> Bool { access(path + "/db", F_OK) == 0 }
+
   /// Opens or makes the store in directory `path` and starts its threads.
   ///
   /// Refuses, with `.conflict`: a directory in use; `.unimplemented`: a newer format; `.damaged`: a

@@ -129,7 +129,7 @@ struct AdminRoutes {
     _ call: GrpcCall, _ make: () -> any GrpcHandler
   ) -> (any GrpcHandler)? {
     guard gate.isOperator(call) else {
-      let fault = Fault(.forbidden, "the admin service answers loopback or an admin credential")
+      let fault = Fault(.forbidden, gate.node.operatorRule)
       call.refuse(fault.code.grpc, "\(fault.code.rawValue): \(fault)")
       return nil
     }

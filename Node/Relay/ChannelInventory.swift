@@ -17,14 +17,18 @@ struct ChannelInventory {
     return try describe(id, name: name, family: family)
   }
 
-  /// Channels in the order of their ids, from the one after `after`, up to `limit`.
+  /// Channels in the order of their ids, from the one after `after`, up to `limit`. `prefix` as people type it: of
+  /// SLIM names, which are kept as hashes, every part of it stands for a whole component.
   func channels(prefix: String, after: String, limit: Int) throws(Fault) -> [AdminChannel] {
     var from = [StateKind.name]
     if let (id, _, _) = Self.identity(after) { from += id.bytes + [0] }
     var found: [(ChannelID, String, Family)] = []
+    let hashed = SlimChannel.prefixes(prefix)
     try unsafe store.scan(.state, from: from, to: [StateKind.name + 1]) { key, value in
       guard let entry = unsafe Self.name(key, value) else { return true }
-      if prefix.isEmpty || entry.1.hasPrefix(prefix) { found.append(entry) }
+      if prefix.isEmpty || entry.1.hasPrefix(prefix) || hashed.contains(where: entry.1.hasPrefix) {
+        found.append(entry)
+      }
       return found.count < limit
     }
     var out: [AdminChannel] = []

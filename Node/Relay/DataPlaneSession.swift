@@ -5,6 +5,7 @@ import Digest
 import Engine
 import Grpc
 import Http
+import Loop
 
 /// `dataplane.proto.v1.DataPlaneService/OpenChannel`: one stream per agent. The first message tells the
 /// wire family: Skytale, or SLIM A or B.
@@ -131,6 +132,10 @@ final class DataPlaneSession: Session, GrpcHandler {
     }
     guard let name = unsafe view.destination.channelName(in: bytes) else {
       shard.counts.withoutRight &+= 1
+      shard.node.refusals.note(
+        "name", from: call.peer.text, org: principal.org,
+        "not org/namespace/service of at most \(Limits.channelNameBytes) bytes",
+        at: shard.loop.now.monotonic)
       return nil
     }
     let found = shard.channel(name)

@@ -4,6 +4,7 @@ import Http
 import Loop
 import Report
 import Settings
+import Token
 
 /// What the HTTP listener serves beside the token API: probes and metrics.
 final class HttpFront: HttpHandler, @unchecked Sendable {
@@ -13,7 +14,12 @@ final class HttpFront: HttpHandler, @unchecked Sendable {
   init(node: NodeHost) {
     self.node = node
     api = TokenApi(
-      submit: { [unowned node] request, reply in node.authority.submit(request, reply) },
+      submit: { [unowned node] request, reply in
+        node.authority.submit(request) { result in
+          if case .failure(let fault) = result { node.noteRefusal(request.caller, fault) }
+          reply(result)
+        }
+      },
       allowRedacted: node.settings.allowRedacted,
       relays: { [unowned node] done in ClusterAdmin.relays(node, done) })
   }
@@ -39,11 +45,12 @@ final class HttpFront: HttpHandler, @unchecked Sendable {
 
   private func metrics(_ request: HttpRequest, _ responder: HttpResponder) {
     guard isRead(request, responder) else { return }
-    guard request.peer.isLocal || hasAdminCredential(request) else {
-      refuse(responder, Fault(.forbidden, "metrics answer loopback or an admin credential"))
+    let node = node
+    guard node.isOperator(request.header("authorization"), request.peer, at: node.loops[0].now)
+    else {
+      refuse(responder, Fault(.forbidden, node.operatorRule))
       return
     }
-    let node = node
     node.gatherFacts { facts in
       if node.shards[0].isSealed { return self.refuse(responder, Fault(.draining)) }
       node.lastFacts.value = facts
@@ -52,13 +59,6 @@ final class HttpFront: HttpHandler, @unchecked Sendable {
           status: 200, headers: [("content-type", Metrics.contentType)],
           body: Array(node.metrics.render().utf8)))
     }
-  }
-
-  private func hasAdminCredential(_ request: HttpRequest) -> Bool {
-    guard let header = request.header("authorization"), let text = bearer(header) else {
-      return false
-    }
-    return AdminCredential.verify(text, node.signing.value, at: node.loops[0].now.wall)
   }
 
   private func isRead(_ request: HttpRequest, _ responder: HttpResponder) -> Bool {

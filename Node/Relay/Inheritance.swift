@@ -78,7 +78,11 @@ public struct Inheritance: Sendable {
       // What it does not serve yet is bound now: an address in use must stop us here.
       for (name, place) in settings.listening where out.sockets[name] == nil {
         guard let place, let endpoint = Endpoint(place.description) else { continue }
-        out.sockets[name] = try ListenSocket(endpoint)
+        do {
+          out.sockets[name] = try ListenSocket(endpoint)
+        } catch {
+          throw Fault(.unavailable, "\(error) (setting \(name))")
+        }
       }
       try line.send(TakeoverWords.take)
       guard try line.receive(within: NodeLimits.takeoverAnswer)?.line == TakeoverWords.taken else {
@@ -132,7 +136,7 @@ public struct Inheritance: Sendable {
     return socket.isBound(to: endpoint)
   }
 
-  private static func checkCertificate(_ settings: NodeSettings) throws {
+  static func checkCertificate(_ settings: NodeSettings) throws {
     guard settings.grpcTls != nil || settings.httpTls != nil, let files = settings.tls else {
       return
     }

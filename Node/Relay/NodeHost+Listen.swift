@@ -120,7 +120,11 @@ extension NodeHost {
   private func listenHttp() throws {
     // The token engine lives on loop 0, and so do its callers.
     let front = HttpFront(node: self)
-    let server = HttpServer(loops: [loops[0]]) { _ in front }
+    let place = addresses.grpc.isEmpty ? addresses.grpcTls : addresses.grpc
+    let server = HttpServer(
+      loops: [loops[0]],
+      grpcAnswer: "this is the HTTP API (setting http); gRPC is served at \(place) (setting grpc)"
+    ) { _ in front }
     if let place = settings.http {
       addresses.http = try listen("http", place) { server.listen($0) }
     }
@@ -176,14 +180,34 @@ extension NodeHost {
     host.open(at: place)
   }
 
-  /// On the inherited socket of this name, or on one of its own.
+  /// A directory is not made, nor keys in it, for a node that cannot listen. One that is there is opened first: that
+  /// another node has it says more than that its addresses are in use.
+  func bindBeforeData() throws(Fault) {
+    guard !inheritance.mayWait, !Store.exists(at: settings.data) else { return }
+    for (name, place) in settings.listening {
+      if let place { bound[name] = try socket(name, place) }
+    }
+  }
+
+  /// The inherited socket of this name, the one bound already, or a new one.
+  private func socket(_ name: String, _ place: HostPort) throws(Fault) -> ListenSocket {
+    if let known = inheritance.sockets[name] ?? bound.removeValue(forKey: name) { return known }
+    let flag = SettingSchema.node(data: "", nodeName: "").key(name)?.flag
+    let setting = "setting \(name)" + (flag.map { ", \($0)" } ?? "")
+    guard let endpoint = Endpoint(place.description) else {
+      throw Fault(.badSetting, "\(place) is no address to listen on (\(setting))")
+    }
+    do {
+      return try ListenSocket(endpoint)
+    } catch {
+      throw Fault(.unavailable, "\(error) (\(setting))")
+    }
+  }
+
   private func listen(
     _ name: String, _ place: HostPort, _ make: (ListenSocket) -> Listener
   ) throws -> String {
-    guard let endpoint = Endpoint(place.description) else {
-      throw Fault(.badSetting, "\(place) is no address to listen on")
-    }
-    let listener = make(try inheritance.sockets[name] ?? ListenSocket(endpoint))
+    let listener = make(try socket(name, place))
     listeners.named.append((name, listener))
     return listener.endpoint.description
   }

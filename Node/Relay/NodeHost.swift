@@ -41,6 +41,9 @@ public final class NodeHost: @unchecked Sendable {
   var listeners = Listeners()
   /// Sockets that were not bound here.
   let inheritance: Inheritance
+  /// Bound before a fresh directory was made; by the names of their settings.
+  var bound: [String: ListenSocket] = [:]
+  let refusals: CallerRefusals
   /// Set once, when the end begins.
   let drainOrder = Lock<DrainOrder?>(nil)
   /// Has whoever runs this node call `drain`; from any thread.
@@ -69,6 +72,7 @@ public final class NodeHost: @unchecked Sendable {
   ) throws(Fault) {
     self.settings = settings
     self.log = log
+    refusals = CallerRefusals(log)
     self.inheritance = inheritance
     self.askForDrain = askForDrain
     prepareProcessForSockets()
@@ -101,6 +105,7 @@ public final class NodeHost: @unchecked Sendable {
       options.whenInUse = waitForDirectory(settings.takeoverWait, log, goOnWaiting)
       options.whenHeld = prepareEarly()
     }
+    if serving == .all { try bindBeforeData() }
     store = try Store(path: settings.data, options: options)
     for note in store.openingNotes { log.warn("store: \(note)") }
     if signing == nil { try loadSigningKeys() }

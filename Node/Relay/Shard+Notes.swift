@@ -26,8 +26,12 @@ extension Shard {
       node.log.info(
         "commit refused",
         ["channel": .of(channel.name), "epoch": .of(epoch), "winner": .of(winner)])
-    case .publishWithoutRight: counts.withoutRight &+= 1
-    case .subscribeWithoutRight: counts.withoutRight &+= 1
+    case .publishWithoutRight(let channel, let session):
+      counts.withoutRight &+= 1
+      noteRefusal(session, channel, "no right to publish")
+    case .subscribeWithoutRight(let channel, let session):
+      counts.withoutRight &+= 1
+      noteRefusal(session, channel, "no right to subscribe")
     case .nameCollision(let channel):
       node.log.error("channel name collision", ["channel": .of(channel.name)])
     case .damagedRecord(let channel, let sequence):

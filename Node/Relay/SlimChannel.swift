@@ -57,6 +57,18 @@ enum SlimChannel {
     return (family, name)
   }
 
+  /// The beginnings, in the form above, of what people mean by `org`, `org/namespace` or `org/namespace/service`, with
+  /// or without a family before it. Empty: the text can be no SLIM name, or has hashes already.
+  static func prefixes(_ text: String) -> [String] {
+    let named = [Family.slimA, .slimB].filter { text.hasPrefix(prefix($0)) }
+    let body = named.isEmpty ? text : String(text.utf8.dropFirst(7)) ?? ""
+    guard body.utf8.count <= Limits.channelNameBytes else { return [] }
+    let parts = body.utf8.split(separator: 0x2f).map { String(decoding: $0, as: UTF8.self) }
+    guard (1...3).contains(parts.count) else { return [] }
+    let hashes = parts.map { hex(componentHash($0)) + "/" }.joined()
+    return (named.isEmpty ? [.slimA, .slimB] : named).map { prefix($0) + hashes }
+  }
+
   private static func word(_ text: String) -> UInt64? {
     text.utf8.count == 16 && text.utf8.allSatisfy { $0 != 0x2b && $0 != 0x2d }
       ? UInt64(text, radix: 16) : nil

@@ -77,12 +77,24 @@ extension SlimStream {
   /// Has this stream used that channel by a grant?
   func uses(_ channel: ChannelID) -> Bool { rights.uses(channel) }
 
-  func count(_ refusal: SlimRefusal) {
+  func count(_ refusal: SlimRefusal, _ destination: SlimName?) {
     switch refusal {
     case .none, .ask: break
-    case .noRight: hub.counts.withoutRight &+= 1
-    case .badMac: hub.counts.badMacs &+= 1
+    case .noRight:
+      hub.counts.withoutRight &+= 1
+      note("source or destination of another org, or a str_name that is not the name", destination)
+    case .badMac:
+      hub.counts.badMacs &+= 1
+      note("a header MAC that is missing or wrong", destination)
     case .expired: hub.counts.expired &+= 1
     }
+  }
+
+  /// Tells the operator, now and then.
+  func note(_ why: String, _ destination: SlimName?) {
+    session.shard.node.refusals.note(
+      "name", from: session.call.peer.text, org: session.principal.org,
+      name: destination.map { SlimChannel.text(family, $0) } ?? "", why,
+      at: session.shard.loop.now.monotonic)
   }
 }

@@ -151,7 +151,7 @@ final class SlimStream {
     let header = unsafe header(bytes, envelope)
     guard header.isAllowed, let destination = header.destination else {
       if case .ask(let channel) = header.refusal { return unsafe ask(channel, bytes) }
-      count(header.refusal)
+      count(header.refusal, header.destination)
       return
     }
     guard
@@ -164,6 +164,7 @@ final class SlimStream {
     if mac > 0 { frame.makeHole(at: mac) }
     if membersOnly, envelope.isToGroup, !hub.router.isSubscribed(session.id, destination) {
       hub.counts.withoutRight &+= 1
+      note("a publish to a group it has not subscribed to (slim.members_only)", destination)
       return
     }
     if archives, let channel = channel(envelope, header, destination) {
@@ -198,7 +199,7 @@ final class SlimStream {
     // A Subscribe stays on this hop: its ttl does not matter.
     guard header.isAllowed || header.refusal == .expired, let name = header.destination else {
       if case .ask(let channel) = header.refusal { return unsafe ask(channel, bytes) }
-      count(header.refusal)
+      count(header.refusal, header.destination)
       if header.refusal == .noRight {
         hub.acknowledge(
           session.id, id: envelope.subscriptionID,

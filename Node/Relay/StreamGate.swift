@@ -58,19 +58,22 @@ struct StreamGate {
         throw Fault(.unauthorized)
       }
     } catch {
+      note(call, error)
       call.refuse(error.code.grpc, "\(error.code.rawValue): \(error)")
       return nil
     }
     return OpeningStream(call, nodeName: node.settings.nodeName)
   }
 
-  /// Operators: the admin socket, loopback, or an admin credential.
+  /// Operators: the admin socket, or what `NodeHost.isOperator` says.
   func isOperator(_ call: GrpcCall) -> Bool {
-    if trusted || call.peer.isLocal { return true }
-    guard let header = call.metadata("authorization"), let text = bearer(header) else {
-      return false
-    }
-    return AdminCredential.verify(text, node.signing.value, at: call.loop.now.wall)
+    trusted || node.isOperator(call.metadata("authorization"), call.peer, at: call.loop.now)
+  }
+
+  private func note(_ call: GrpcCall, org: String = "", _ fault: Fault) {
+    node.refusals.note(
+      "stream", from: call.peer.text, org: org, "\(fault.code.rawValue): \(fault)",
+      at: call.loop.now.monotonic)
   }
 
   /// Opens a session of the given kind, or refuses the call.
@@ -88,6 +91,7 @@ struct StreamGate {
       (principal, issued) = try self.principal(call, shard)
     } catch {
       shard.counts.streamsRefused &+= 1
+      if error.code != .draining { note(call, error) }
       call.refuse(error.code.grpc, "\(error.code.rawValue): \(error)")
       return nil
     }
@@ -120,6 +124,7 @@ struct StreamGate {
         {
           session.resume(by: Session.checkPause)
         } else {
+          note(session.call, org: principal.org, fault)
           session.end(fault)
         }
       }

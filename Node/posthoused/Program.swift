@@ -18,8 +18,22 @@ import Settings
     switch start {
     case .help(let text): print(text)
     case .version: print("posthoused \(PosthouseVersion.text)")
+    case .check(let node, let settings): check(node, settings)
     case .run(let node, let settings): serve(node, settings)
     }
+  }
+
+  /// Changes nothing and opens no port: for configurations that are to be installed.
+  private static func check(_ node: NodeSettings, _ settings: Settings) {
+    for warning in settings.warnings {
+      StandardStream.error.write("posthoused: warning: \(warning)\n")
+    }
+    do {
+      try NodeHost.checkCertificates(node)
+    } catch {
+      fail(error, code: 2)
+    }
+    print("ok: \(settings.file ?? "no file"), data \(node.data), auth \(node.auth.rawValue)")
   }
 
   private static func serve(_ node: NodeSettings, _ settings: Settings) {
@@ -54,6 +68,11 @@ import Settings
       fail(error, code: 1)
     }
     announce(host.addresses)
+    if node.trustsLoopback {
+      log.info(
+        "callers on this machine are operators without a credential",
+        ["setting": "admin_loopback", "behind_a_proxy_or_tunnel": "set it to token"])
+    }
     log.info("serving", ["version": .of(PosthouseVersion.text), "data": .of(node.data)])
     while true {
       switch signals.next() {

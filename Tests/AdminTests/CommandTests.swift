@@ -187,6 +187,7 @@ private let acme = AdminTenant(
     func node() -> Shell {
       Shell { path, _ throws(Fault) in
         if path.hasSuffix("Read") { return [ReadResponse(sequence: 1).encoded()] }
+        if path.hasSuffix("ListChannels") { return [AdminListChannelsResponse().encoded()] }
         throw Fault(.notFound, "no channel a/b/c")
       }
     }
@@ -194,6 +195,31 @@ private let acme = AdminTenant(
     let follower = node()
     #expect(follower.run("channel tail a/b/c -f -o name") == .done)
     #expect(follower.terminal.output == "1\n")
+  }
+
+  @Test("A plain name finds the SLIM groups under it: one is shown, several are listed")
+  func families() {
+    func node(_ names: [String]) -> Shell {
+      Shell { path, bytes throws(Fault) in
+        if path.hasSuffix("Read") {
+          let asked: ReadRequest = try request(bytes)
+          #expect(asked.channel == names[0])
+          return [ReadResponse(sequence: 1).encoded()]
+        }
+        if path.hasSuffix("GetChannel") { throw Fault(.notFound, "no channel a/b/c") }
+        let asked: AdminListChannelsRequest = try request(bytes)
+        #expect(asked.prefix == "a/b/c")
+        let found = names.map { AdminChannel(name: $0, firstSequence: 1, lastSequence: 1) }
+        return [AdminListChannelsResponse(channels: found).encoded()]
+      }
+    }
+    let one = node(["slim-b:1/2/3/4", "a/b/cd"])
+    #expect(one.run("channel tail a/b/c -o name") == .done)
+    #expect(one.terminal.output == "1\n")
+    let several = node(["slim-b:1/2/3/4", "slim-b:1/2/3/5"])
+    #expect(several.run("channel tail a/b/c -o name") == .usage)
+    #expect(several.terminal.output == "slim-b:1/2/3/4\nslim-b:1/2/3/5\n")
+    #expect(several.terminal.error.contains("2 channels are meant by a/b/c"))
   }
 
   @Test("channel verify names file, channel and sequence, and ends with 1 when anything is wrong")
@@ -239,8 +265,8 @@ private let acme = AdminTenant(
         false,
         "df -h /d"
       ),
-      (AdminNodeStatus(notReadyReasons: ["starting"]), false, "journalctl -u posthouse -n 50"),
-      (AdminNodeStatus(ready: true, draining: true), false, "systemctl status posthouse"),
+      (AdminNodeStatus(notReadyReasons: ["starting"]), false, "journalctl -u posthoused -n 50"),
+      (AdminNodeStatus(ready: true, draining: true), false, "systemctl status posthoused"),
     ])
   func status(_ status: AdminNodeStatus, _ good: Bool, _ next: String) throws {
     let shell = Shell { _, _ in [status.encoded()] }
@@ -289,6 +315,18 @@ private let acme = AdminTenant(
     let begun = try object(shell.terminal.output)
     #expect(begun["pid"] as? Int == 42)
     #expect(begun["grace_ms"] as? Int == 8000)
+  }
+
+  @Test("Hints name the node as the command line did")
+  func hints() {
+    let shell = Shell { path, _ throws(Fault) in
+      if path.hasSuffix("CreateTenant") { throw Fault(.conflict, "acme is there") }
+      return [AdminDrainNodeResponse(pid: 42, graceMs: 8000).encoded()]
+    }
+    #expect(shell.run("node drain --data /d") == .done)
+    #expect(shell.terminal.output.hasSuffix("\nNext: posthouse status --data /d\n"))
+    #expect(shell.run("tenant create acme --admin-socket /s") == .conflict)
+    #expect(shell.terminal.error.contains("posthouse key create acme --admin-socket /s"))
   }
 
   @Test("node drain wants a running node and a real duration")

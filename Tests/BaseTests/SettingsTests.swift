@@ -79,23 +79,61 @@ private func fault(_ body: () throws -> Void) -> Fault? {
       ),
       ("min_free = 1", "p.toml:1: unknown setting min_free; did you mean disk.min_free?"),
       ("zebra = 1", "p.toml:1: unknown setting zebra"),
-      ("grpc = 5000", "p.toml:1: grpc wants HOST:PORT or off"),
-      ("grpc = \"5000\"", "p.toml:1: grpc wants HOST:PORT or off"),
-      ("loops = \"2\"", "p.toml:1: loops wants a whole number from 0 to 56"),
-      ("loops = 256", "p.toml:1: loops wants a whole number from 0 to 56"),
-      ("insecure = \"true\"", "p.toml:1: insecure wants true or false"),
-      ("insecure = 1", "p.toml:1: insecure wants true or false"),
-      ("stall_timeout = 600", "p.toml:1: stall_timeout wants a duration such as 10m, 90s or 250ms"),
-      ("stall_timeout = 1.5", "p.toml:1: stall_timeout wants a duration such as 10m, 90s or 250ms"),
-      ("auth = \"maybe\"", "p.toml:1: auth wants one of required, open"),
-      ("data = 1979-05-27", "p.toml:1: data wants a text"),
-      ("data = [1, 2]", "p.toml:1: data wants a text"),
-      ("[[data]]\nx = 1", "p.toml:1: data wants a text"),
+      ("grpc = 5000", "p.toml:1: grpc wants HOST:PORT or off, not 5000"),
+      ("grpc = \"5000\"", "p.toml:1: grpc wants HOST:PORT or off, not \"5000\""),
+      ("loops = \"2\"", "p.toml:1: loops wants a whole number from 0 to 56, not \"2\""),
+      ("loops = 256", "p.toml:1: loops wants a whole number from 0 to 56, not 256"),
+      ("insecure = \"true\"", "p.toml:1: insecure wants true or false, not \"true\""),
+      ("insecure = 1", "p.toml:1: insecure wants true or false, not 1"),
+      (
+        "stall_timeout = 600",
+        "p.toml:1: stall_timeout wants a duration such as 10m, 90s or 250ms, not 600"
+      ),
+      (
+        "stall_timeout = 1.5",
+        "p.toml:1: stall_timeout wants a duration such as 10m, 90s or 250ms, not 1.5"
+      ),
+      ("auth = \"maybe\"", "p.toml:1: auth wants one of required, open, not \"maybe\""),
+      ("data = 1979-05-27", "p.toml:1: data wants a text, not a date, a time or a table in a list"),
+      ("data = [1, 2]", "p.toml:1: data wants a text, not a list of other things"),
+      ("[[data]]\nx = 1", "p.toml:1: data wants a text, not a list of other things"),
     ])
   func wrongFile(_ toml: String, _ message: String) throws {
     let found = try #require(fault { _ = try read(toml: toml) })
     #expect(found.code == .badSetting)
     #expect(found.detail == message)
+  }
+
+  @Test(
+    "Orgs that can be none, and an archive of groups without an archive, are said",
+    arguments: [
+      (
+        "[slim]\nmembers_only = [\"acme\", \"Globex/rooms\"]",
+        "slim.members_only: \"Globex/rooms\" is no org: 1 to 63 of a-z, 0-9 and -, without a namespace, or * for all"
+      ),
+      (
+        "[archive]\nenabled = false\n[slim]\narchive = true",
+        "slim.archive = true (p.toml:4) with archive.enabled = false keeps nothing: change one of them"
+      ),
+    ])
+  func slim(_ toml: String, _ message: String) throws {
+    #expect(fault { _ = try read(toml: toml) }?.detail == message)
+    let (node, _) = try read(
+      toml: "[slim]\nmembers_only = [\"acme\", \"*\"]\n[archive]\nenabled = false")
+    #expect(node.slimMembersOnly == ["acme", "*"] && !node.slimArchive)
+  }
+
+  @Test("--check reads the same settings and runs nothing")
+  func check() throws {
+    guard
+      case .check(let node, _) = try NodeStart.read(
+        arguments: ["--check", "--admin-loopback", "token"],
+        environment: [:], standardConfig: "/nowhere")
+    else {
+      Issue.record("no check")
+      return
+    }
+    #expect(!node.trustsLoopback)
   }
 
   @Test("A broken file names line and column")
@@ -283,7 +321,10 @@ private func fault(_ body: () throws -> Void) -> Fault? {
 
   @Test(
     "Suggestions are near or not made",
-    arguments: [("tennant", "tenant"), ("stauts", "status"), ("x", nil), ("zzzzzz", nil)]
+    arguments: [
+      ("tennant", "tenant"), ("stauts", "status"), ("chan", "channel"), ("statuses", "status"),
+      ("ch", nil), ("x", nil), ("zzzzzz", nil),
+    ]
       as [(String, String?)])
   func suggestions(_ typed: String, _ expected: String?) {
     #expect(Suggestion.nearest(to: typed, in: ["tenant", "status", "channel"]) == expected)
@@ -324,6 +365,6 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     #expect(typo?.code == .usage)
     #expect(typo?.detail == "unknown option --htpp; did you mean --http?")
     let word = fault { _ = try NodeStart.read(arguments: ["serve"], environment: [:]) }
-    #expect(word?.detail == "unexpected word \"serve\"")
+    #expect(word?.detail == "unexpected word \"serve\": posthoused takes options only")
   }
 }

@@ -85,6 +85,24 @@ struct AdminCredentialTests {
   }
 }
 
+@Suite("What a typed prefix finds of SLIM", .timeLimit(.minutes(1)))
+struct SlimPrefixTests {
+  @Test("Every part of a typed name is a whole component, with a family or without")
+  func parts() throws {
+    let (_, name) = try #require(SlimChannel.parse("slim-b:acme/rooms/x"))
+    let whole = SlimChannel.text(.slimB, name).dropLast()
+    #expect(SlimChannel.prefixes("acme/rooms/x").contains(String(whole)))
+    #expect(SlimChannel.prefixes("slim-b:acme/rooms/x") == [String(whole)])
+    for part in ["acme", "acme/", "acme/rooms", "slim-b:acme/rooms/"] {
+      #expect(SlimChannel.prefixes(part).contains { whole.hasPrefix($0) }, "\(part)")
+    }
+    for other in ["acm", "acme/room", "acme/rooms/xy", "slim-a:acme"] {
+      #expect(!SlimChannel.prefixes(other).contains { whole.hasPrefix($0) }, "\(other)")
+    }
+    for none in ["", "/", "slim-a:", "a/b/c/d"] { #expect(SlimChannel.prefixes(none).isEmpty) }
+  }
+}
+
 @Suite("Key ranges", .timeLimit(.minutes(1)))
 struct KeyRangeTests {
   @Test(

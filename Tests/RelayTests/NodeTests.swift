@@ -17,11 +17,11 @@ struct NodeTests {
   final class Running {
     let data: String
     let host: NodeHost
-    init(_ data: String, _ more: [String] = []) throws {
+    init(_ data: String, _ more: [String] = [], grpc: String = "127.0.0.1:0") throws {
       self.data = data
       let start = try NodeStart.read(
         arguments: [
-          "--data", data, "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--auth", "open",
+          "--data", data, "--grpc", grpc, "--http", "127.0.0.1:0", "--auth", "open",
           "--registry", "off",
         ]
           + more, environment: [:])
@@ -89,6 +89,18 @@ struct NodeTests {
     defer { node.host.drain() }
     let fault = #expect(throws: Fault.self) { try Running(folder.path) }
     #expect(fault?.code == .conflict)
+  }
+
+  @Test("A node whose address is taken makes no directory, and names the setting")
+  func addressFirst() throws {
+    let folder = try TestFolder()
+    let first = try Running(folder.path + "/a")
+    defer { first.host.drain() }
+    let fault = #expect(throws: Fault.self) {
+      try Running(folder.path + "/b", grpc: first.host.addresses.grpc)
+    }
+    #expect(fault?.detail.contains("Address already in use (setting grpc, --grpc)") == true)
+    #expect(!FileManager.default.fileExists(atPath: folder.path + "/b"))
   }
 
   @Test("A stopped node's directory answers operators, and an empty one says so")

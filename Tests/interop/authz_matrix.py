@@ -190,7 +190,7 @@ def revoked_while_open(report: Report, node: Node, keys: dict[str, str]) -> None
 
 
 def admin(report: Report, node: Node, keys: dict[str, str]) -> None:
-    """A tenant's JWT is no operator's credential. (Loopback and the admin socket are trusted.)"""
+    """A tenant's JWT is no operator's credential. (The admin socket is trusted, and loopback without any.)"""
     Stubs.load()
     from posthouse.v1 import admin_pb2, admin_pb2_grpc
     stub = admin_pb2_grpc.AdminServiceStub(dial("unix:" + node.admin))
@@ -199,14 +199,35 @@ def admin(report: Report, node: Node, keys: dict[str, str]) -> None:
     for verb, path in [("POST", "/v1/tenants"), ("DELETE", "/v1/tenants/acme"), ("GET", "/v1/tenants")]:
         report.check(f"{verb} {path} is not there over HTTP",
                      node.call(verb, path, None, keys["own"])[0] == 404)
-    with dial(node.grpc) as channel:
-        try:
-            admin_pb2_grpc.AdminServiceStub(channel).ListTenants(
-                admin_pb2.ListTenantsRequest(), timeout=10, metadata=bearer("sk_live_" + "a" * 77))
-            report.number("loopback is an operator (documented)")
-        except grpc.RpcError as error:
-            report.check("a key opens no admin call", error.code() in (
-                grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED), error.code())
+    good = node.posthouse("admin", "token", "-o", "name").stdout.strip()
+    wrong = {"a key": keys["own"], "a JWT": node.token(keys["own"]), "a forged credential": good[:-4] + "aaaa"}
+
+    def asked(at: str, credential: str | None):
+        with dial(at) as channel:
+            try:
+                admin_pb2_grpc.AdminServiceStub(channel).ListTenants(
+                    admin_pb2.ListTenantsRequest(), timeout=10,
+                    metadata=None if credential is None else bearer(credential))
+                return grpc.StatusCode.OK
+            except grpc.RpcError as error:
+                return error.code()
+
+    for what, text in wrong.items():
+        code = asked(node.grpc, text)
+        report.check(f"loopback with {what} is no operator", code == grpc.StatusCode.PERMISSION_DENIED, code)
+        status, _ = node.get("/metrics", text)
+        report.check(f"nor gets metrics with {what}", status == 403, status)
+    report.check("loopback with an admin credential is one", asked(node.grpc, good) == grpc.StatusCode.OK)
+    code = asked(node.grpc, None)
+    report.check("loopback without any is one: admin_loopback is trusted", code == grpc.StatusCode.OK, code)
+    with Node(node.programs, keep=node.keep, config='admin_loopback = "token"\n') as strict:
+        good = strict.posthouse("admin", "token", "-o", "name").stdout.strip()
+        code = asked(strict.grpc, None)
+        report.check("admin_loopback = token: loopback needs one", code == grpc.StatusCode.PERMISSION_DENIED, code)
+        report.check("metrics, too", strict.get("/metrics")[0] == 403)
+        report.check("with an admin credential both answer", asked(strict.grpc, good) == grpc.StatusCode.OK
+                     and strict.get("/metrics", good)[0] == 200)
+        report.check("the admin socket needs none", asked("unix:" + strict.admin, None) == grpc.StatusCode.OK)
 
 
 def main() -> int:

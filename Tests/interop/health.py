@@ -2,6 +2,8 @@
 """gRPC health and reflection through grpcio's own packages; liveness, readiness and metrics over HTTP."""
 
 import sys
+import threading
+import time
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -11,6 +13,23 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from node import Node, Report, arguments, dial
 
 SERVICES = ["dataplane.proto.v1.DataPlaneService", "grpc.health.v1.Health", "posthouse.v1.ChannelService"]
+
+
+def wrong_port(report: Report, node: Node) -> None:
+    """gRPC to the port of the HTTP API is answered at once, also a stream that stays open."""
+    with dial(node.http) as channel:
+        began = time.monotonic()
+        call = channel.stream_stream("/dataplane.proto.v1.DataPlaneService/OpenChannel")
+        said = threading.Event()
+        try:
+            for _ in call(iter(said.wait, None), timeout=20):
+                pass
+            report.check("gRPC on the HTTP port is refused", False)
+        except grpc.RpcError as error:
+            report.check("gRPC on the HTTP port is UNIMPLEMENTED at once",
+                         error.code() == grpc.StatusCode.UNIMPLEMENTED and time.monotonic() - began < 5, error.code())
+            report.check("and says where gRPC is", node.grpc in error.details(), error.details())
+        said.set()
 
 
 def main() -> int:
@@ -40,6 +59,7 @@ def main() -> int:
                      method.input_type.full_name == "dataplane.proto.v1.Message", method.full_name)
         channel.close()
 
+        wrong_port(report, node)
         for path in ("/livez", "/readyz"):
             status, text = node.get(path)
             report.check(f"GET {path} is 200", status == 200, f"{status} {str(text)[:80]}")

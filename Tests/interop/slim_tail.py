@@ -86,6 +86,10 @@ def group(report: Report, node: Node, family: str) -> None:
     if family == "a":
         report.check(f"{version}: from its first message on", len(follower.rows) == len(rows))
     follower.end()
+    plain = json.loads(node.posthouse("channel", "tail", f"{place}/chan", "-n", "1000", "-o", "json").stdout)
+    report.check(f"{version}: channel tail finds it by its plain name", plain == rows, f"{len(plain)}")
+    listed = names(node, f"{place}/chan")
+    report.check(f"{version}: and channel ls", listed == [found[0]], listed)
     text = node.posthouse("channel", "tail", found[0]).stdout
     report.check(f"{version}: on a terminal too", " MSG " in text and "SEQUENCE" in text)
 

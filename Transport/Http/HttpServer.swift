@@ -9,12 +9,14 @@ public final class HttpServer: @unchecked Sendable {
   private let shards: [HttpShard]
   private let listeners = Lock<[Listener]>([])
 
-  /// `make` is called once per loop, on the calling thread; the handler is then used on its loop only.
+  /// `make` is called once per loop, on the calling thread; the handler is then used on its loop only. `grpcAnswer`: what
+  /// a gRPC call that came to the wrong port is told.
   public init(
-    loops: [EventLoop], _ make: (EventLoop) -> any HttpHandler
+    loops: [EventLoop], grpcAnswer: String = "gRPC is not served here",
+    _ make: (EventLoop) -> any HttpHandler
   ) {
     self.loops = loops
-    shards = loops.map { HttpShard(handler: make($0)) }
+    shards = loops.map { HttpShard(handler: make($0), grpcAnswer: grpcAnswer) }
   }
 
   /// `tls` makes the TLS side of each connection; its context offers h2 and http/1.1.
@@ -59,11 +61,15 @@ public final class HttpServer: @unchecked Sendable {
 /// A server's side on one loop; only touched there.
 final class HttpShard: Http2Owner, @unchecked Sendable {
   let handler: any HttpHandler
+  let grpcAnswer: String
   private(set) var isDraining = false
   private var sessions: [ObjectIdentifier: Http2Session] = [:]
   private var plain: [ObjectIdentifier: Http1Connection] = [:]
 
-  init(handler: any HttpHandler) { self.handler = handler }
+  init(handler: any HttpHandler, grpcAnswer: String) {
+    self.handler = handler
+    self.grpcAnswer = grpcAnswer
+  }
 
   func add(_ session: Http2Session) { sessions[ObjectIdentifier(session)] = session }
   func add(_ connection: Http1Connection) { plain[ObjectIdentifier(connection)] = connection }
@@ -160,6 +166,8 @@ final class HttpStream: Http2Stream, @unchecked Sendable {
 
   override func receiveHeaders(_ fields: HeaderFields) {
     self.fields = fields
+    // A call may stay open for ever without an end: it is answered before there is one.
+    if fields["content-type"]?.hasPrefix("application/grpc") == true { return refuseGrpc() }
     if headersTooLarge {
       answer(.refusal(431, code: "too_large", "the request headers are too large"))
       return
@@ -174,6 +182,17 @@ final class HttpStream: Http2Stream, @unchecked Sendable {
       TransportCounts.shared.headTimeouts.increment()
       answer(.refusal(408, code: "bad_request", "the request took too long to arrive"))
     }
+  }
+
+  /// Status UNIMPLEMENTED, in the form gRPC gives to a refusal (its HTTP/2 mapping: Trailers-Only).
+  private func refuseGrpc() {
+    isAnswered = true
+    TransportCounts.shared.requests.increment()
+    submitResponse(
+      HeaderBlock([
+        (":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "12"),
+        ("grpc-message", shard.grpcAnswer),
+      ]), end: true)
   }
 
   override func receiveData(_ bytes: UnsafeRawBufferPointer) {

@@ -168,8 +168,13 @@ let selectProtocol: SSL_CTX_alpn_select_cb_func = {
 func opensslReason() -> String {
   let code = ERR_get_error()
   ERR_clear_error()
-  guard code != 0, let text = ERR_reason_error_string(code) else { return "unknown reason" }
-  return String(cString: text)
+  guard code != 0 else { return "unknown reason" }
+  if let text = ERR_reason_error_string(code) { return String(cString: text) }
+  // What a system call said: only the long form has it, as its last part (ERR_error_string(3)).
+  var long = [CChar](repeating: 0, count: 256)
+  ERR_error_string_n(code, &long, long.count)
+  let text = String(decoding: long.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  return text.split(separator: ":").last.map(String.init) ?? "unknown reason"
 }
 
 func failure(_ what: String) -> TlsError {

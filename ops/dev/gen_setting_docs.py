@@ -12,13 +12,21 @@ HEAD = """# Settings
 <!-- Made from Base/Settings/SettingSchema.swift by ops/dev/gen_setting_docs.py. Do not edit. -->
 
 A TOML file (`--config FILE`), over it the environment, over it flags. Every key can also be given as
-`--set NAME=VALUE`. Durations: `250ms`, `90s`, `10m`, `30d`. Sizes: `64KiB`, `1GiB`, or bytes. A dotted name
-stands in a table: `disk.min_free` is `min_free` under `[disk]`. `posthouse config show --origin` shows what a
-node uses and where it came from.
+`--set NAME=VALUE`. Durations: `250ms`, `90s`, `10m`, `30d`. Sizes: `64KiB`, `1GiB`, or bytes. Lists: `["a", "b"]` in the
+file, `a,b` elsewhere. Booleans: `true` and `false` in the file, also `1`, `yes`, `on` and `0`, `no`, `off` elsewhere. An address
+that is `off` is not listened on. A dotted name stands in a table: `disk.min_free` is `min_free` under `[disk]`.
 
-| setting | default | environment | flag | what it does |
-|---|---|---|---|---|
+An unknown setting in the file or a flag is an error; an unknown `POSTHOUSE_` variable is only a warning, since schedulers set
+such on their own. `posthoused --check` says whether a node could run on its settings, and `posthouse config show --origin`
+what it uses and where it came from.
+
+| setting | values | default | environment | flag | what it does |
+|---|---|---|---|---|---|
 """
+
+# Kinds as people write their values (SettingKind in Base/Settings/SettingKey.swift).
+VALUES = {".string": "text", ".boolean": "`true`, `false`", ".duration": "duration", ".window": "duration, `all`, `off`",
+          ".bytes": "size", ".address": "`HOST:PORT`, `off`", ".list": "list"}
 
 
 def calls(source: str):
@@ -78,14 +86,27 @@ def default_of(text: str, bounds: dict[str, int]) -> str:
     return f"`{plain}`" if plain else "empty"
 
 
+def values_of(kind: str, bounds: dict[str, int]) -> str:
+    if kind in VALUES:
+        return VALUES[kind]
+    if kind.startswith(".choice"):
+        return ", ".join(f"`{name}`" for name in re.findall(r'"([^"]+)"', kind))
+    low, high = re.fullmatch(r"\.integer\((.+)\.\.\.(.+)\)", kind).groups()
+    if high == "Int64.max":
+        return f"from {low}"
+    if match := re.search(r"Limits\.(\w+)", high):
+        return f"{low} to {bounds[match.group(1)]}"
+    return f"{low} to {int(high.replace('_', ''))}"
+
+
 def page() -> str:
     source = (ROOT / "Base/Settings/SettingSchema.swift").read_text()
     bounds = limits()
     rows = []
-    for name, _, standard, text, *rest in calls(source):
+    for name, kind, standard, text, *rest in calls(source):
         name, text = name.strip('"'), text.strip('"').replace("|", "\\|")
         flag = next((part.split('"')[1] for part in rest if part.startswith("flag:")), "")
-        rows.append(f"| `{name}` | {default_of(standard, bounds)} "
+        rows.append(f"| `{name}` | {values_of(kind, bounds)} | {default_of(standard, bounds)} "
                     f"| `POSTHOUSE_{name.replace('.', '_').upper()}` | {f'`{flag}`' if flag else ''} "
                     f"| {text} |\n")
     return HEAD + "".join(rows)

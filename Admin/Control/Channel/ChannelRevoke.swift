@@ -20,6 +20,13 @@ enum GrantChange {
     let tenant = call.word(1)
     let _: AdminGrantChannelResponse = try call.link().call(
       method, AdminGrantChannelRequest(name: name, tenant: tenant), timeout: try call.timeout())
+    var notes: [Note] = []
+    if granted, try isMissing(name, call) {
+      notes.append(
+        Note(
+          "No message was kept under this name yet: the grant counts once there is one. Was it spelled as meant?"
+        ))
+    }
     call.renderer.show(
       .record(
         [
@@ -28,6 +35,16 @@ enum GrantChange {
         .object([
           JsonMember("channel", .string(name)), JsonMember("tenant", .string(tenant)),
           JsonMember("granted", .boolean(granted)),
-        ]), name: name))
+        ]), name: name, notes: notes))
+  }
+
+  /// A grant is for a name; a SLIM app's groups under it count, too.
+  private static func isMissing(_ name: String, _ call: Call) throws(Fault) -> Bool {
+    do throws(Fault) {
+      return try ChannelFinder.find(name, call).isEmpty
+    } catch {
+      // The grant is made: whatever is wrong here is no failure of it.
+      return false
+    }
   }
 }

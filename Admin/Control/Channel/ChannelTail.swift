@@ -7,7 +7,9 @@ internal import Settings
 /// are shown unless `--hex` asks for the bytes.
 enum ChannelTail: Command {
   static let form = CommandForm(
-    "channel tail", "Show a channel's messages: sequence, time, kind, size.",
+    "channel tail",
+    "Show a channel's messages: sequence, time, kind, size. NAME: org/namespace/service of Skytale or SLIM; "
+      + "slim-a:... or slim-b:... for one family, with /ID behind it for one group.",
     arguments: [CommandArgument("NAME")],
     options: [
       CommandOption("--follow", short: "f", "Go on with what comes."),
@@ -19,17 +21,18 @@ enum ChannelTail: Command {
     examples: [
       "posthouse channel tail acme/ops/alerts -f",
       "posthouse channel tail acme/ops/alerts --from 1",
+      "posthouse channel tail slim-b:acme/ops/alerts",
     ])
 
   static func run(_ call: Call) throws(Fault) {
-    let name = call.word(0)
+    let typed = call.word(0)
     let from = try call.number("--from")
     let count = try call.number("--count")
     let follow = call.parsed.has("--follow")
     let hex = call.parsed.has("--hex")
     let link = try call.link()
-    let timeout = try call.timeout()
-    let channel = try find(name, link, timeout, follow: follow)
+    guard let channel = try find(typed, call, follow: follow) else { return }
+    let name = channel.name
     let family = name.hasPrefix("slim-b:") ? Family.slimB : .slimA
     let start = from ?? startNearEnd(channel, count ?? 10)
     // Without --follow the end is known now: a reader must not wait for a message that never comes.
@@ -52,17 +55,25 @@ enum ChannelTail: Command {
     call.renderer.end()
   }
 
-  /// A channel that has no message yet can be followed, not shown.
+  /// A channel that has no message yet can be followed, not shown. nil: there are several, which were listed.
   private static func find(
-    _ name: String, _ link: any AdminLink, _ timeout: Interval, follow: Bool
-  ) throws(Fault) -> AdminChannel {
-    do throws(Fault) {
-      return try link.call(
-        AdminService.getChannel, AdminChannelRequest(name: name), timeout: timeout)
-    } catch {
-      guard follow, error.code == .notFound else { throw error }
-      return AdminChannel(name: name)
+    _ typed: String, _ call: Call, follow: Bool
+  ) throws(Fault) -> AdminChannel? {
+    let found = try ChannelFinder.find(typed, call)
+    if found.count > 1 {
+      call.renderer.show(.list(ChannelView.columns, found.map(ChannelView.row)))
+      call.renderer.note("\(found.count) channels are meant by \(typed): name one of them")
+      call.outcome = .usage
+      return nil
     }
+    if let one = found.first { return one }
+    guard follow else {
+      throw Fault(
+        .notFound,
+        "no channel \(typed), neither of Skytale nor of SLIM; "
+          + "\(call.again("posthouse channel ls")) lists what is kept")
+    }
+    return AdminChannel(name: typed)
   }
 
   private static func startNearEnd(_ channel: AdminChannel, _ count: UInt64) -> UInt64 {

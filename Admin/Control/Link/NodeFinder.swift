@@ -79,6 +79,10 @@ struct NodeFinder {
     case .socket(let path): return try openers.socket(path)
     case .remote(let node): return try openers.remote(node)
     case .data(let directory, let isExplicit):
+      var facts = stat()
+      if unsafe stat(directory, &facts) == 0, facts.st_mode & S_IFMT != S_IFDIR {
+        throw Fault(.usage, "\(directory) is a file, not a data directory")
+      }
       let socket = directory + "/admin.sock"
       if unsafe access(socket, F_OK) == 0 {
         do throws(Fault) {

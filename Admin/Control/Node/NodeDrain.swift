@@ -35,7 +35,7 @@ enum NodeDrain: Command {
         ]), name: "\(begun.pid)",
         notes: [
           Note("Draining: the node takes nothing new and exits by itself.", .good),
-          Note("Next: posthouse status"),
+          Note("Next: \(call.again("posthouse status"))"),
         ]))
   }
 
@@ -56,7 +56,7 @@ enum NodeDrain: Command {
         notes: plan.notes.map { Note($0, .bad) } + [
           Note("\(name) gets no slots any more, and hands over those it has.", .good),
           Note(
-            "When posthouse node show \(name) says 0 slots, end it: posthouse node drain, asked there."
+            "When \(call.again("posthouse node show \(name)")) says 0 slots, end it: posthouse node drain, asked there."
           ),
         ]))
   }

@@ -16,7 +16,10 @@ enum StatusShow: Command {
       .record(
         fields(s), json(s, verdict), name: s.nodeName,
         notes: [
-          Note(verdict.text, verdict.good ? .good : .bad), Note("Next: \(verdict.next)"),
+          Note(verdict.text, verdict.good ? .good : .bad),
+          Note(
+            "Next: "
+              + (verdict.next.hasPrefix("posthouse ") ? call.again(verdict.next) : verdict.next)),
         ]))
     if !verdict.good { call.outcome = link.isOffline ? .unreachable : .failed }
   }
@@ -38,13 +41,13 @@ enum StatusShow: Command {
     if s.draining {
       return Verdict(
         good: false, text: "Draining: the node takes no new streams and will end.",
-        next: "systemctl status posthouse")
+        next: "systemctl status posthoused")
     }
     if !s.ready {
       let disk = s.notReadyReasons.contains { $0.contains("disk") }
       return Verdict(
         good: false, text: "Not ready: \(Shown.list(s.notReadyReasons)).",
-        next: disk ? "df -h \(s.dataDirectory)" : "journalctl -u posthouse -n 50")
+        next: disk ? "df -h \(s.dataDirectory)" : "journalctl -u posthoused -n 50")
     }
     let serving = "Ready: \(s.sessions) streams on \(s.channelsActive) active channels."
     if s.tenants == 0, s.auth == "required" {

@@ -14,9 +14,18 @@ enum TenantCreate: Command {
       throw Fault(.badRequest, "\"\(name)\" is no tenant name: 1 to 63 of a-z, 0-9 and -")
     }
     let without = call.parsed.has("--no-key")
-    let made: AdminCreateTenantResponse = try call.link().call(
-      AdminService.createTenant, AdminCreateTenantRequest(tenant: name, withoutKey: without),
-      timeout: try call.timeout())
+    let made: AdminCreateTenantResponse
+    do throws(Fault) {
+      made = try call.link().call(
+        AdminService.createTenant, AdminCreateTenantRequest(tenant: name, withoutKey: without),
+        timeout: try call.timeout())
+    } catch {
+      guard error.code == .conflict else { throw error }
+      throw Fault(
+        .conflict,
+        "there is a tenant \(name) already; for another key: \(call.again("posthouse key create \(name)"))"
+      )
+    }
     let tenant = made.tenant ?? AdminTenant(tenant: name)
     var members = [
       JsonMember("tenant", .string(tenant.tenant)),
@@ -27,7 +36,7 @@ enum TenantCreate: Command {
     var fields = [Field("Tenant", tenant.tenant), Field("Id", tenant.tenantID, wide: true)]
     var notes: [Note] = []
     if without {
-      notes.append(Note("Next: posthouse key create \(tenant.tenant)"))
+      notes.append(Note("Next: \(call.again("posthouse key create \(tenant.tenant)"))"))
     } else {
       members.append(JsonMember("api_key", .string(made.apiKey)))
       members.append(JsonMember("key_id", .string(made.keyID)))
