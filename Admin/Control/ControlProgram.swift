@@ -75,7 +75,7 @@ public enum ControlProgram {
 
   /// Every command, in the order of the help.
   static let commands: [any Command.Type] = [
-    StatusShow.self,
+    StatusShow.self, HealthCheck.self, TopShow.self, UsageShow.self,
     TenantCreate.self, TenantList.self, TenantShow.self, TenantSuspend.self, TenantResume.self,
     TenantDelete.self, TenantQuota.self,
     KeyCreate.self, KeyList.self, KeyRevoke.self, SigningKeyRotate.self,

@@ -17,6 +17,9 @@ enum NodeLimits {
   static let successorMilliseconds: Int64 = 10_000
   /// What the running node has to answer a successor; beyond, the takeover fails.
   static let takeoverAnswer = Interval.seconds(5)
+  /// Lines that tell of refused callers in a period; beyond, they are only counted.
+  static let refusalLines = 20
+  static let refusalPeriod = Interval.seconds(10)
   /// Pause after each message of a stream whose tenant is over quota.
   static let overQuotaPauseMilliseconds: Int64 = 250
   /// Milliseconds until a channel that nobody took is asked for again.

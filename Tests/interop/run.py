@@ -25,6 +25,7 @@ SKIPPED = 77
 # name, script and options, time limit in seconds (ci, proof), what it shows.
 TESTS = [
     ("health", ["health.py"], (60, 60), "gRPC health and reflection, /livez, /readyz, /metrics"),
+    ("ops", ["ops_files.py"], (180, 180), "configurations, units, alerts, metrics page; check, top, usage"),
     # It binds the ports of the documents; one of them lies where the kernel takes ports for connections.
     ("readme", ["readme_commands.py"], (300, 300), "every command of the README"),
     ("skytale", ["skytale.py"], (300, 300), "skytale-sdk 0.3.0 in both modes, three times, over kill -9"),
