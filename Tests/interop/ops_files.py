@@ -65,7 +65,7 @@ def configurations(report: Report, programs: str) -> None:
     unit = (ROOT / "ops/systemd/posthoused.socket").read_text()
     report.check("the socket unit listens where the configuration says",
                  set(re.findall(r"^ListenStream=(\S+)$", unit, re.M))
-                 == {single[name] for name in ("grpc", "http", "grpc_tls", "http_tls")})
+                 == {single[name] for name in ("grpc", "http", "grpc_tls", "http_tls")} | {single["registry"]["listen"]})
     with tempfile.TemporaryDirectory() as home:
         bad = pathlib.Path(home, "bad.toml")
         bad.write_text('grpc = "127.0.0.1:0"\n[tls]\ncert = "nofile"\nkey = "nofile"\n')
