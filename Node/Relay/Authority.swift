@@ -283,21 +283,32 @@ final class Authority: @unchecked Sendable {
 
   // MARK: slots
 
-  /// Says to the other nodes what the accounts here say.
-  func notices() -> [Notice] { engine.notices(wall: loop.now.wall) + slow.map { Notice.slow($0) } }
+  /// What the other nodes must know of these tenants.
+  func notices(where isAsked: (TenantID) -> Bool) -> [Notice] {
+    engine.notices(wall: loop.now.wall, where: isAsked)
+      + slow.filter(isAsked).map { Notice.slow($0) }
+  }
 
   func knows(_ tenant: TenantID) -> Bool { engine.knows(tenant) }
 
   /// Slots came here, and table `tokens` has these rows of theirs (`TokenRows.ranges`). On loop 0.
   func receiveArrived(_ rows: [Row]) {
+    let tenants = Set(rows.compactMap { TokenRows.tenant(ofKey: $0.key) })
     engine.receiveRows(rows, at: loop.now)
-    cluster?.rewriteBook()
+    // Whether they are over their quota is this node's to say.
+    active.formUnion(tenants)
+    cluster?.sayArrived(Set(tenants.map(\.slot)))
   }
 
   /// These slots are another node's now: their accounts are forgotten, their rows are the caller's to delete.
   func receiveDeparted(_ slots: Set<UInt16>) {
+    for slot in slots {
+      let said = notices { $0.slot == slot }
+      cluster?.sayDeparted(slot, said)
+    }
     engine.forget { slots.contains($0.slot) }
-    cluster?.rewriteBook()
+    active = active.filter { !slots.contains($0.slot) }
+    slow = slow.filter { !slots.contains($0.slot) }
   }
 
   /// Something is being written for tenants of this slot: the rows are not its last yet.

@@ -63,6 +63,7 @@ struct Accounts {
     var later: [Mutation] = []
     var grants: [Mutation] = []
     var usage: [UsageTotal] = []
+    var loaded: Set<TenantID> = []
     for row in rows {
       if row.key.first == UsageRow.kind {
         if let total = UsageTotal(row) { usage.append(total) } else { damaged += 1 }
@@ -73,7 +74,9 @@ struct Accounts {
         continue
       }
       switch mutation {
-      case .putTenant: apply(mutation, at: now, loading: true)
+      case .putTenant(let record):
+        loaded.insert(record.id)
+        apply(mutation, at: now, loading: true)
       case .putGrant: grants.append(mutation)
       default: later.append(mutation)
       }
@@ -83,7 +86,7 @@ struct Accounts {
     orgs.settle()
     let first = UsageRow.day(now.wall) &- UInt32(Limits.usageDays)
     for total in usage where total.day >= first { add(total, writer: writer) }
-    for id in byID.keys { settle(id) }
+    for id in loaded { settle(id) }
     return damaged
   }
 

@@ -4,9 +4,11 @@ public import Base
 
 extension TokenEngine {
   /// What the other nodes must know of the tenants here, `slow` apart.
-  public func notices(wall: Instant) -> [Notice] {
+  public func notices(
+    wall: Instant, where isAsked: (TenantID) -> Bool = { _ in true }
+  ) -> [Notice] {
     var out: [Notice] = []
-    for (tenant, account) in accounts.byID {
+    for (tenant, account) in accounts.byID where isAsked(tenant) {
       let record = account.record
       if record.state != .active || record.generation > 1 {
         out.append(.tenant(tenant, record.state, created: record.created))
@@ -23,7 +25,7 @@ extension TokenEngine {
     return out
   }
 
-  /// Rows of tenants whose slots came here, in any order: what table `tokens` has of them.
+  /// Rows of tenants whose slots came here and who are not known, in any order: what table `tokens` has of them.
   public mutating func receiveRows(_ rows: [Row], at now: Now) {
     damagedRows += accounts.load(rows, writer: settings.writer, at: now)
   }
@@ -50,6 +52,12 @@ extension TenantID {
 
 /// The rows of table `tokens` by slot.
 public enum TokenRows {
+  /// nil: not a row of a tenant.
+  public static func tenant(ofKey key: [UInt8]) -> TenantID? {
+    guard key.count >= 9 else { return nil }
+    return TenantID(key[1..<9].reduce(0) { $0 << 8 | UInt64($1) })
+  }
+
   /// Keys of everything that tenants of a slot have, usage too: from the first on, before the second; in the order of keys.
   public static func ranges(_ slot: UInt16) -> [(from: [UInt8], to: [UInt8])] {
     let shift = UInt64(64 - Limits.slotBits)

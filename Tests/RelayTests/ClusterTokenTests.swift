@@ -106,6 +106,23 @@ private final class TokenCluster: @unchecked Sendable {
     return answer.withLock { $0! }
   }
 
+  /// Runs it on the loop that has the accounts.
+  @discardableResult
+  func on<Value: Sendable>(
+    _ place: Int, _ work: @escaping @Sendable (ClusterTokens) -> Value
+  ) -> Value {
+    let answer = Lock<Value?>(nil)
+    let signal = Signal()
+    let node = nodes[place]
+    node.loops[0].post {
+      let value = work(node.authority.cluster!)
+      answer.withLock { $0 = value }
+      signal.raise()
+    }
+    signal.wait()
+    return answer.withLock { $0! }
+  }
+
   func admin(_ place: Int, _ action: TokenAction) throws -> TokenReply {
     try ask(place, .admin(actor: "test"), action).get()
   }
@@ -333,6 +350,59 @@ struct ClusterTokenTests {
       for stream in others { #expect(cluster.end(of: stream.1) == .permissionDenied) }
       _ = try cluster.admin(place, .resumeTenant(org: org))
       for other in 0..<3 { _ = try cluster.stream(other, left, channel) }
+    }
+  }
+
+  @Test("Accounts that move: nothing seems taken back on the way; what comes nowhere ends")
+  func moving() throws {
+    let cluster = try TokenCluster()
+    defer { cluster.end() }
+    let (owner, guest) = (cluster.org(at: 0, "own"), cluster.org(at: 1, "guest"))
+    let ownerKey = try cluster.tenant(0, owner)
+    let guestKey = try cluster.tenant(0, guest)
+    let channel = try cluster.channel(at: 2, of: owner)
+    _ = try cluster.admin(2, .grant(channel: channel, org: guest))
+    _ = try cluster.stream(0, try cluster.jwt(0, ownerKey), channel)
+    let readers = try (0..<3).map { try cluster.reader($0, try cluster.jwt($0, guestKey), channel) }
+    let tenant = TenantID(org: owner)
+    let id = ChannelID(family: .skytale, name: channel)
+    let grant = Notice.Subject.grant(id, TenantID(org: guest))
+    let row = GrantRow.key(channel: id, tenant: TenantID(org: guest))
+
+    func depart(_ place: Int) -> [Row] {
+      cluster.on(place) { tokens in
+        var rows: [Row] = []
+        for range in TokenRows.ranges(tenant.slot) {
+          try? unsafe tokens.node.store.scan(.tokens, from: range.from, to: range.to) {
+            rows.append(unsafe Row(key: [UInt8]($0), value: [UInt8]($1)))
+            return true
+          }
+        }
+        tokens.authority.receiveDeparted([tenant.slot])
+        return rows
+      }
+    }
+
+    let rows = depart(0)
+    #expect(!rows.isEmpty)
+    cluster.on(1) { $0.authority.receiveArrived(rows) }
+    #expect(cluster.on(1) { $0.authority.knows(tenant) && $0.board.own.stands(grant) })
+    #expect(cluster.on(0) { !$0.authority.knows(tenant) && $0.board.own.stands(grant) })
+    try cluster.poll(10) { cluster.on(0) { !$0.board.own.stands(grant) } }
+    // What is told travels in the order of the calls that follow it.
+    for place in 0..<3 { _ = try cluster.bearer(place, guestKey, .account(org: nil)) }
+    for (place, reader) in readers.enumerated() {
+      #expect(cluster.on(place) { $0.board.stands(grant) })
+      #expect(try cluster.nodes[place].store.get(.state, key: row) != nil, "at node \(place)")
+      let error = #expect(throws: GrpcError.self) { try reader.1.next(timeout: .milliseconds(100)) }
+      #expect(error?.status == .deadlineExceeded)
+    }
+
+    // The way back is lost.
+    cluster.on(1) { $0.authority.receiveDeparted([tenant.slot]) }
+    for reader in readers { #expect(cluster.end(of: reader.1) == .permissionDenied) }
+    for place in 0..<3 {
+      try cluster.poll(5) { try cluster.nodes[place].store.get(.state, key: row) == nil }
     }
   }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The token API of three real nodes: accounts, keys, JWTs, invites and streams at whichever node, an end of a key or
-a tenant on all of them within 5 s, signing keys that change without a refusal, and what goes on without a node."""
+a tenant on all of them within 5 s, signing keys that change without a refusal, what goes on without a node, tenants
+whose slots move."""
 
 import json
 import random
@@ -14,6 +15,7 @@ import urllib.request
 
 import grpc
 
+from cluster_moves import settled
 from node import Node, Publisher, Report, SkytaleStream, arguments, poll, read_channel
 from skytale_pair import converse
 from slim_wire import xxh64
@@ -348,6 +350,87 @@ def without_nodes(r: Report, c: Cluster, nodes: list[Member], keys: dict[str, st
             and [n.code(fresh) for n in (n1, n2, back)] == ["200"] * 3)
 
 
+def weigh(c: Cluster, name: str, weight: int) -> tuple[str, set[int]]:
+    """Stages a node's share: the version it was planned from, and the slots that would move."""
+    c.posthouse("n1", "ring", "stage", name, "--weight", str(weight))
+    version = str(c.json("n2", "ring", "plan")["version"])
+    return version, {int(row["slot"]) for row in c.json("n3", "ring", "diff", "--slots")}
+
+
+def apply(c: Cluster, version: str) -> bool:
+    done = c.posthouse("n2", "ring", "apply", "--version", version)
+    return done.returncode == 0 and bool(poll(60, lambda: settled(c, EVERYONE), interval=0.1))
+
+
+def moves(r: Report, c: Cluster, nodes: list[Member], keys: dict[str, str]) -> None:
+    """A tenant's slot goes to another node while it is used, with a channel of its own, and slots come back."""
+    n1, n2, n3 = nodes
+    places = Places(c)
+    version, moving = weigh(c, "n3", 90)
+
+    def leaving(names):
+        return next(name for name in names if xxh64(name.encode()) >> places.shift in moving)
+
+    org = leaving(f"mover{i}" for i in range(100_000))
+    quiet = leaving(f"quiet{i}" for i in range(100_000))
+    channel = leaving(f"{org}/team/room{i}" for i in range(100_000))
+    other = next(iter(keys))
+    r.check("tenants of n3 are about to move", {places.of(o) for o in (org, quiet, channel)} == {"n3"},
+            f"{len(moving)} slots")
+    keys[org] = n2.json("tenant", "create", org)["api_key"]
+    keys[quiet] = quiet_key = n1.json("tenant", "create", quiet)["api_key"]
+    for member in nodes:
+        stream_code(member, member.token(quiet_key), f"{quiet}/team/general")
+    counted = (3, 3)
+
+    def usage(member: Member) -> tuple[int, int]:
+        total = member.get("/v1/usage", quiet_key)[1]["total"]
+        return total["messages"], total["tokens"]
+
+    r.check("their use is counted", poll(10, lambda: all(usage(n) == counted for n in nodes)),
+            [usage(n) for n in nodes])
+    ended = n2.call("POST", "/v1/keys", {"label": "short"}, keys[org])[1]
+    n1.call("DELETE", f"/v1/keys/{ended['id']}", key=keys[org])
+    token = invite(n1, keys[org], channel, uses=2)
+    request = join(n2, keys[other], channel, token)[1]["request_id"]
+    guests = Streams(nodes, n1.token(keys[other]), channel)
+    r.check("streams of a guest stand at all nodes", guests.stand, guests.codes())
+    traffic = Traffic(nodes, keys[org], channel)
+    try:
+        began = time.monotonic()
+        r.check("they move", apply(c, version), c.json("n1", "ring", "show"))
+        r.number(f"{len(moving)} slots moved in {time.monotonic() - began:.1f} s")
+        after = Places(c)
+        r.check("to other nodes", "n3" not in {after.of(o) for o in (org, quiet, channel)})
+        time.sleep(4)  # until the last of them says no more of its tenants
+        stand = guests.codes() == [None] * 6 and poll(5, guests.heard)
+        r.check("the guest's streams have not noticed", stand, guests.codes())
+        used = traffic.used
+        r.check("and the tenant works on", poll(10, lambda: traffic.used > used + 5), traffic.used)
+    finally:
+        traffic.stop()
+    r.check("no call, JWT or stream of the tenant was refused meanwhile",
+            not traffic.refused and traffic.used > 10, traffic.refused[:5])
+    answered = [n.code(keys[org]) for n in nodes] + [n.code(ended["api_key"]) for n in nodes]
+    r.check("keys are good, and those that ended have ended", answered
+            == ["200"] * 3 + ["key_revoked"] * 3, answered)
+    r.check("a join that waited is answered", put_welcome(n3, keys[org], request)[0] == 200
+            and n1.get(f"/v1/channels/welcome/{request}", keys[other])[1]["status"] == "completed")
+    r.check("an invite from before is good once more, and spent then",
+            [join(n, keys[other], channel, token)[0] for n in (n3, n1)] == [201, 404])
+    r.check("the use of a tenant came with it, to the message",
+            poll(10, lambda: all(usage(n) == counted for n in nodes)), [usage(n) for n in nodes])
+    n1.call("DELETE", path_of(channel) + f"/grants/{other}", key=keys[org])
+    r.check("the guest's grant taken back ends its readers at all nodes", poll(
+        LIMIT, lambda: [one.error is not None for one in guests.readers] == [True] * 3), guests.codes())
+    guests.close()
+    version, _ = weigh(c, "n3", 100)
+    r.check("n3 has its share again", apply(c, version))
+    answered = [n.code(key) for n in nodes for key in keys.values()]
+    r.check("all tenants are good at all nodes", answered == ["200"] * len(answered), answered)
+    r.check("and counted as before", all(usage(n) == counted for n in nodes), [usage(n) for n in nodes])
+
+
 def main() -> int:
     a = arguments(__doc__)
     r = Report("cluster-token")
@@ -363,6 +446,7 @@ def main() -> int:
         revocations(r, nodes, keys, places)
         rotations(r, nodes, keys, places)
         without_nodes(r, c, nodes, keys, places)
+        moves(r, c, nodes, keys)
     finally:
         if c.process.poll() is None:
             c.process.terminate()

@@ -72,8 +72,9 @@ extension ClusterTokens {
     return true
   }
 
-  /// Waits until this node has the cluster's keys, or for a while. Not on a loop.
+  /// This node knows the map. Waits until it has the cluster's keys, or for a while. Not on a loop.
   func waitForKeys(_ goOn: () -> Bool) {
+    loop.post { [self] in openBook() }
     let end = Timestamp.now() + ClusterTokens.patience
     while !hasKeys.value, Timestamp.now() < end, goOn() { pauseThread(.milliseconds(10)) }
     if !hasKeys.value {

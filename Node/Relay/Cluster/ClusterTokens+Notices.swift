@@ -17,6 +17,13 @@ struct Telling {
   var again = false
 }
 
+/// What a node still says of tenants whose slot has left.
+struct Parting {
+  /// Tells it from the next of the same slot.
+  var serial: UInt64
+  var said: [Notice]
+}
+
 /// A reply that waits until these nodes have heard what is in the book up to `number`.
 struct Untold {
   var number: UInt64
@@ -28,6 +35,9 @@ struct Untold {
 // is sent at once; every second each node reads on by itself, so that what was lost is made up for. A node that
 // starts reads whole books.
 extension ClusterTokens {
+  /// How long a node still says what it said of tenants that left.
+  static let parting = Interval.seconds(3)
+
   // MARK: telling
 
   /// Tells all nodes, at the end of this turn.
@@ -41,10 +51,13 @@ extension ClusterTokens {
     scheduleTelling()
   }
 
-  /// The accounts here are others than before.
-  func rewriteBook() {
-    board.own.replace(authority.notices())
-    compared = 0
+  /// Whoever asks before knows this node's last telling: it may have been away while tenants went elsewhere, and must not
+  /// say again what has ended since. After the map of this run is here.
+  func openBook() {
+    let isKnown = map.version > 0
+    board.own.replace(
+      authority.notices { !isKnown || host.owner(of: $0.slot) == host.own })
+    isSaying = true
     scheduleTelling()
   }
 
@@ -58,6 +71,7 @@ extension ClusterTokens {
   }
 
   private func tell(_ peer: NodeID) {
+    guard isSaying else { return giveUpTelling(peer) }
     if telling[peer] != nil {
       telling[peer]!.again = true
       return
@@ -113,6 +127,7 @@ extension ClusterTokens {
     guard let query = try? NoticeQuery(decoding: bytes) else {
       return reply(.failure(Fault(.badRequest)))
     }
+    guard isSaying else { return reply(.failure(Fault(.unavailable, "this node starts"))) }
     if query.epoch == board.own.epoch, query.after <= board.own.last {
       told[peer] = query.after
       receiveTold(peer, upTo: query.after)
@@ -193,6 +208,48 @@ extension ClusterTokens {
     }
   }
 
+  // MARK: accounts that move
+
+  /// The accounts of tenants of these slots came here.
+  func sayArrived(_ slots: Set<UInt16>) {
+    let notices = authority.notices { slots.contains($0.slot) }
+    let standing = Set(notices.map(\.subject))
+    for slot in slots {
+      // It was here a moment ago: what ended elsewhere meanwhile.
+      for old in partings.removeValue(forKey: slot)?.said ?? []
+      where !standing.contains(old.subject) {
+        takeBack(old)
+      }
+    }
+    for notice in notices {
+      if case .granted(let channel, let tenant, let org) = notice {
+        // A node that came a moment ago may not have its copy yet.
+        keep(GrantKey(channel: channel, tenant: tenant), org, granted: true)
+      }
+      say(notice)
+    }
+  }
+
+  /// The accounts of the slot are another node's, who says from now on what this one `said`. Until the other nodes have
+  /// read it there, this one says it too: nothing must seem taken back on the way. What that node does take back stands
+  /// so much longer.
+  func sayDeparted(_ slot: UInt16, _ said: [Notice]) {
+    let said = said.filter { board.own.stands($0.subject) }
+    if said.isEmpty { return }
+    lastParting += 1
+    let serial = lastParting
+    partings[slot] = Parting(serial: serial, said: said)
+    loop.schedule(after: ClusterTokens.parting) { [self] in
+      guard partings[slot]?.serial == serial else { return }
+      for old in partings.removeValue(forKey: slot)?.said ?? [] { takeBack(old) }
+    }
+  }
+
+  private func takeBack(_ notice: Notice) {
+    if board.say(notice, stands: false) { scheduleTelling() }
+    if !board.stands(notice.subject) { carry(out: NoticeLine(notice, stands: false)) }
+  }
+
   // MARK: copies of grants
 
   /// What the store has, from before this start.
@@ -228,7 +285,7 @@ extension ClusterTokens {
   /// Once every node's book is read: copies that nobody says any more are from before, and end.
   func compareGrants() {
     let revision = map.revision
-    guard compared != revision, others.allSatisfy({ board.isWhole($0) }) else { return }
+    guard isSaying, compared != revision, others.allSatisfy({ board.isWhole($0) }) else { return }
     compared = revision
     for key in grants where !board.stands(.grant(key.channel, key.tenant)) {
       keep(key, "", granted: false)

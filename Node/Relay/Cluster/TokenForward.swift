@@ -24,6 +24,11 @@ final class ClusterTokens: @unchecked Sendable {
   var telling: [NodeID: Telling] = [:]
   var asking: Set<NodeID> = []
   var isTelling = false
+  /// The book here may be read.
+  var isSaying = false
+  /// Of slots that left a moment ago.
+  var partings: [UInt16: Parting] = [:]
+  var lastParting: UInt64 = 0
   /// Replies that wait until the other nodes have heard.
   var untold: [Untold] = []
   /// Rows of grants in the store here: of this node's tenants, and copies of the others'.
@@ -61,7 +66,6 @@ final class ClusterTokens: @unchecked Sendable {
 
   /// Before the node listens for others.
   func begin() {
-    board.own.replace(authority.notices())
     readGrants()
     readUsage()
     serve("Token") { $0.serveToken($2, $3) }
