@@ -141,7 +141,7 @@ def accounts(r: Report, nodes: list[Member], places: Places) -> dict[str, str]:
     r.check("every node lists all tenants", all(one == sorted(keys) for one in lists), lists)
     tell = [n.posthouse("tenant", "create", next(iter(keys))) for n in nodes]
     r.check("a tenant that is there is there at all nodes", all(
-        t.returncode == 6 and "exist" in t.stderr for t in tell), [t.stderr for t in tell])
+        t.returncode == 6 and "(conflict)" in t.stderr for t in tell), [t.stderr for t in tell])
     return keys
 
 
