@@ -85,7 +85,7 @@ public enum ControlProgram {
     ChannelRevoke.self, ChannelDelete.self,
     BackupCreate.self, BackupRestore.self,
     NodeList.self, NodeShow.self, NodeJoin.self, NodeDrain.self, NodeForget.self,
-    RingShow.self, RingPlanShow.self, RingDiff.self, RingStage.self, RingApply.self,
+    RingShow.self, RingOwner.self, RingPlanShow.self, RingDiff.self, RingStage.self, RingApply.self,
     RingRevert.self, RingHistoryShow.self, GossipRtt.self, ClusterInit.self,
     TlsInit.self, TlsIssue.self, TlsShow.self,
     AdminToken.self, ErrorsList.self, ErrorsLookup.self, ConfigShow.self, VersionShow.self,

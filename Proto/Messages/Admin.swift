@@ -3211,16 +3211,20 @@ public struct AdminGetRingRequest: ProtoMessage {
   public var withSlots: Bool = false
   /// `here`, field 2. The map that the asked node goes by.
   public var here: Bool = false
+  /// `name`, field 3. A channel, or an org: its slot alone.
+  public var name: String = ""
 
   public static var fullName: String { "posthouse.v1.GetRingRequest" }
 
   public init() {}
   public init(
     withSlots: Bool = false,
-    here: Bool = false
+    here: Bool = false,
+    name: String = ""
   ) {
     self.withSlots = withSlots
     self.here = here
+    self.name = name
   }
 
   public mutating func merge(from r: inout WireReader) throws(WireError) {
@@ -3228,6 +3232,7 @@ public struct AdminGetRingRequest: ProtoMessage {
       switch tag {
       case 8: withSlots = try r.bool()
       case 16: here = try r.bool()
+      case 26: name = try r.string()
       default: try r.skip(tag)
       }
     }
@@ -3237,6 +3242,7 @@ public struct AdminGetRingRequest: ProtoMessage {
     var n = 0
     if withSlots { n &+= 1 &+ WireSize.bool(withSlots) }
     if here { n &+= 1 &+ WireSize.bool(here) }
+    if !name.isEmpty { n &+= 1 &+ WireSize.string(name) }
     return n
   }
 
@@ -3248,6 +3254,10 @@ public struct AdminGetRingRequest: ProtoMessage {
     if here {
       w.tag(16)
       w.bool(here)
+    }
+    if !name.isEmpty {
+      w.tag(26)
+      w.string(name)
     }
   }
 }

@@ -186,6 +186,7 @@ class App:
                 await asyncio.sleep(self.gap)
         await take(self.count * len(members))
         say("replies", count=len(replies), different=len(set(replies)))
+        await asyncio.sleep(self.options.get("settle", 0))
         await (await session.remove_async(name(members[-1]))).wait_async()
         say("removed")
         await self.publish(session, b"mod:after-remove")

@@ -27,7 +27,8 @@ ROOT = HERE.parents[1]
 SCENARIOS = ["p2p", "p2p-mls", "grp", "grp-mls"]
 
 # The apps' own flake, with their own nodes too: right after a remove the last broadcast is sometimes not
-# answered. Only this one text is worth a second try.
+# answered. When a member hears of the remove before the acknowledgement of the one removed, it waits for that for good.
+# Only this one text is worth a second try.
 FLAKE = "no 'after' within 30 s"
 
 
@@ -138,16 +139,17 @@ class Setup:
     members: int = 2
     idle: float = 0             # seconds between the last invitation and the first message
     gap: float = 0              # seconds between messages
+    settle: float = 0           # seconds between the last answer and the remove: see FLAKE
     bearer: str = ""
     authority: str = ""         # PEM file of who signed the node's certificate: TLS
     org: str = "acme"
     second_bearer: str = ""     # of the receiver or members, when they are another tenant's
     second_url: str = ""        # theirs, when they connect to another node
-    place: str = ""             # org and namespace of a group's names; drawn when empty
+    place: str = ""             # org and namespace of the names; drawn when empty
     started: list = dataclasses.field(default_factory=list)    # every App, for a test that watches them
 
     def app(self, first: bool, role: str, own_name: str, **options) -> App:
-        options |= {"count": self.count, "gap": self.gap, "idle": self.idle,
+        options |= {"count": self.count, "gap": self.gap, "idle": self.idle, "settle": self.settle,
                     "bearer": self.bearer if first else self.second_bearer or self.bearer,
                     "authority": self.authority}
         url = self.url if first else self.second_url or self.url
@@ -170,7 +172,7 @@ class Outcome:
 
 
 def one_to_one(setup: Setup, mls: bool, apps: list[App]) -> Outcome:
-    place = f"{setup.org}/p{uuid.uuid4().hex[:8]}"
+    place = setup.place or f"{setup.org}/p{uuid.uuid4().hex[:8]}"
     receiver = setup.app(False, "receiver", f"{place}/bob", mls=mls)
     apps.append(receiver)
     receiver.wait("ready", 30)

@@ -50,7 +50,7 @@ enum RingShow: Command {
     call.renderer.show(.list(RingView.nodeColumns, ring.nodes.map(RingView.row), more: more))
   }
 
-  private static func row(_ s: AdminRingSlot) -> ViewRow {
+  static func row(_ s: AdminRingSlot) -> ViewRow {
     ViewRow(
       cells: [
         "\(s.slot)", s.owner, Shown.list(s.followers), "\(s.epoch)", Shown.orDash(s.movingTo),
@@ -60,6 +60,40 @@ enum RingShow: Command {
         JsonMember("followers", .strings(s.followers)), JsonMember("epoch", .unsigned(s.epoch)),
         JsonMember("moving_to", s.movingTo.isEmpty ? .null : .string(s.movingTo)),
       ]), name: "\(s.slot)")
+  }
+}
+
+/// Whom a channel's messages pass, and who decides for an org.
+enum RingOwner: Command {
+  static let form = CommandForm(
+    "ring owner", "Which node owns a channel, or an org's accounts.",
+    arguments: [CommandArgument("NAME")],
+    options: [
+      CommandOption(
+        "--here", "By the map that the asked node goes by, not that of the metadata's host.")
+    ],
+    examples: [
+      "posthouse ring owner acme/team/general", "posthouse ring owner slim-a:acme/team/general",
+      "posthouse ring owner acme",
+    ])
+
+  static func run(_ call: Call) throws(Fault) {
+    let name = call.word(0)
+    let ring: AdminRing = try call.link().call(
+      AdminService.getRing,
+      AdminGetRingRequest(withSlots: false, here: call.parsed.has("--here"), name: name),
+      timeout: try call.timeout())
+    guard let slot = ring.slotList.first else {
+      throw Fault(.unimplemented, "\(ring.shownBy) is of a version that does not tell owners")
+    }
+    var fields = [
+      Field("Owner", slot.owner), Field("Slot", "\(slot.slot)"), Field("Epoch", "\(slot.epoch)"),
+    ]
+    if !slot.followers.isEmpty { fields.append(Field("Followers", Shown.list(slot.followers))) }
+    var notes: [Note] = []
+    if !slot.movingTo.isEmpty { notes.append(Note("It is on its way to \(slot.movingTo).")) }
+    call.renderer.show(
+      .record(fields, RingShow.row(slot).json, name: slot.owner, notes: notes))
   }
 }
 

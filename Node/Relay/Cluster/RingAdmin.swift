@@ -1,5 +1,6 @@
 import Base
 import Codec
+import Digest
 import Loop
 import Membership
 import Messages
@@ -62,14 +63,19 @@ struct RingAdmin {
     let here: @Sendable () -> Void = {
       let map = cluster.map.value
       let standing = cluster.standing.value
-      var out = ring(map, request.withSlots)
-      out.metadataHost = standing.nodes[standing.host]?.name ?? ""
-      out.shownBy = cluster.name
-      reply(.success(out))
+      reply(
+        Result { () throws(Fault) in
+          var out = try ring(map, request)
+          out.metadataHost = standing.nodes[standing.host]?.name ?? ""
+          out.shownBy = cluster.name
+          return out
+        })
     }
     if request.here { return here() }
     ask(node, AdminService.getRing, request.encoded(), home) { result in
-      guard case .success(let bytes) = result, let ring = try? AdminRing(decoding: bytes) else {
+      guard case .success(let bytes) = result, let ring = try? AdminRing(decoding: bytes),
+        request.name.isEmpty || !ring.slotList.isEmpty
+      else {
         if cluster.map.value.version > 0 { return here() }
         return reply(result.flatMap { _ in .failure(Fault(.internal)) })
       }
@@ -92,7 +98,7 @@ struct RingAdmin {
     do throws(Fault) {
       switch method {
       case AdminService.getRing.path:
-        reply(.success(ring(keeper, try decode(request)).encoded()))
+        reply(.success(try ring(keeper, try decode(request)).encoded()))
       case AdminService.planRing.path:
         let asked: AdminPlanRingRequest = try decode(request)
         try weighed(keeper.now.ledger, try plan(keeper.now.ledger, asked.withMoves), reply)
@@ -256,15 +262,19 @@ struct RingAdmin {
 
   // MARK: how it is shown
 
-  private func ring(_ keeper: RingKeeper, _ request: AdminGetRingRequest) -> AdminRing {
-    var out = RingAdmin.ring(keeper.now.ledger.current, request.withSlots)
+  private func ring(
+    _ keeper: RingKeeper, _ request: AdminGetRingRequest
+  ) throws(Fault) -> AdminRing {
+    var out = try RingAdmin.ring(keeper.now.ledger.current, request)
     out.staged = keeper.now.ledger.staged != nil
     out.metadataHost = host.name
     out.shownBy = host.name
     return out
   }
 
-  private static func ring(_ map: RingMap, _ withSlots: Bool) -> AdminRing {
+  private static func ring(
+    _ map: RingMap, _ request: AdminGetRingRequest
+  ) throws(Fault) -> AdminRing {
     var out = AdminRing()
     out.version = map.version
     out.revision = map.revision
@@ -272,19 +282,35 @@ struct RingAdmin {
     out.replicas = UInt32(map.replicas)
     out.moving = UInt32(map.movingSlots.count)
     out.nodes = RingAdmin.nodes(map)
-    guard withSlots else { return out }
-    func name(_ id: NodeID) -> String { map.node(id)?.name ?? id.description }
-    out.slotList = (0..<map.slotCount).map { number in
-      let slot = map[UInt16(number)]
-      var row = AdminRingSlot()
-      row.slot = UInt32(number)
-      row.owner = name(slot.owner)
-      row.followers = slot.placement.followers.map(name)
-      row.epoch = slot.epoch
-      row.movingTo = slot.move.map { name($0.target.owner) } ?? ""
-      return row
+    if !request.name.isEmpty {
+      guard map.version > 0 else { throw Fault(.unavailable, "there is no map yet") }
+      out.slotList = [row(try slot(of: request.name, map), map)]
+    } else if request.withSlots {
+      out.slotList = (0..<map.slotCount).map { row(UInt16($0), map) }
     }
     return out
+  }
+
+  private static func slot(of name: String, _ map: RingMap) throws(Fault) -> UInt16 {
+    if let (channel, _, _) = ChannelInventory.identity(name) { return map.slot(of: channel) }
+    guard isOrgName(name) else {
+      throw Fault(
+        .badRequest,
+        "\"\(name)\" names no channel (org/namespace/service, or a SLIM name) and no org")
+    }
+    return map.slot(of: TenantID(org: name))
+  }
+
+  private static func row(_ number: UInt16, _ map: RingMap) -> AdminRingSlot {
+    func name(_ id: NodeID) -> String { map.node(id)?.name ?? id.description }
+    let slot = map[number]
+    var row = AdminRingSlot()
+    row.slot = UInt32(number)
+    row.owner = name(slot.owner)
+    row.followers = slot.placement.followers.map(name)
+    row.epoch = slot.epoch
+    row.movingTo = slot.move.map { name($0.target.owner) } ?? ""
+    return row
   }
 
   static func nodes(_ map: RingMap) -> [AdminRingNode] {
