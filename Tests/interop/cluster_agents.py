@@ -274,7 +274,7 @@ def cluster(r: Report, a, auth: str):
 def main() -> int:
     a = arguments(__doc__, n=0, versions=",".join(FAMILIES), only=",".join(SCENARIOS),
                   parts="tokens,alone,together,middle",
-                  moves="no")   # whether slots that hold something are handed over
+                  moves="yes")   # whether slots that hold something are handed over
     r = Report("agents on a cluster")
     versions = [version for version in a.versions.split(",") if version]
     parts = a.parts.split(",")

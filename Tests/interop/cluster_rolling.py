@@ -200,7 +200,7 @@ def restart(r: Report, t: Talks, versions: list[str], name: str) -> None:
 
 
 def main() -> int:
-    a = arguments(__doc__, n=0, rounds=0, versions=",".join(FAMILIES), moves="no")
+    a = arguments(__doc__, n=0, rounds=0, versions=",".join(FAMILIES))
     r = Report("rolling restart")
     versions = [version for version in a.versions.split(",") if version]
     with contextlib.ExitStack() as stack:
