@@ -42,7 +42,7 @@ final class Call {
 
   /// A command for the same node, as it was named on this command line: for hints.
   func again(_ command: String) -> String {
-    for option in ["--admin-socket", "--address", "--data"] {
+    for option in ["--admin-socket", "--address", "--data", "--context"] {
       if let value = parsed.value(option) { return "\(command) \(option) \(value)" }
     }
     return command

@@ -89,6 +89,7 @@ public enum ControlProgram {
     RingRevert.self, RingHistoryShow.self, GossipRtt.self, ClusterInit.self,
     TlsInit.self, TlsIssue.self, TlsShow.self,
     AdminToken.self, ErrorsList.self, ErrorsLookup.self, ConfigShow.self, VersionShow.self,
+    ContextList.self, ContextAdd.self, ContextUse.self, ContextRemove.self,
     CompletionShow.self,
   ]
 
@@ -100,6 +101,7 @@ public enum ControlProgram {
       CommandOption("--admin-socket", value: "PATH", "The node's admin socket."),
       CommandOption(
         "--data", value: "DIR", "A data directory: its running node, else the database itself."),
+      CommandOption("--context", value: "NAME", "A node by the name that `context add` gave it."),
       CommandOption("--address", value: "HOST:PORT", "A node's gRPC address; wants --admin-token."),
       CommandOption(
         "--admin-token", value: "TOKEN",

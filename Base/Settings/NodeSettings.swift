@@ -306,7 +306,7 @@ public enum NodeStart: Sendable {
   /// Read by `posthouse` or before the settings are.
   static let otherVariables = [
     "POSTHOUSE_CONFIG", "POSTHOUSE_ADDRESS", "POSTHOUSE_ADMIN_TOKEN", "POSTHOUSE_ADMIN_SOCKET",
-    "POSTHOUSE_DATA",
+    "POSTHOUSE_DATA", "POSTHOUSE_CONTEXT",
   ]
 
   /// Flags that set a key, `--config` and `--set`: shared with `posthouse config show`.

@@ -2,6 +2,7 @@ import Base
 import Codec
 import Foundation
 import Messages
+import Settings
 import Testing
 
 @testable import Control
@@ -315,6 +316,55 @@ private let acme = AdminTenant(
     let begun = try object(shell.terminal.output)
     #expect(begun["pid"] as? Int == 42)
     #expect(begun["grace_ms"] as? Int == 8000)
+  }
+
+  @Test(
+    "A context is a node by name: kept in a private file, found by --context or as the current one")
+  func contexts() throws {
+    let home = FileManager.default.temporaryDirectory.path + "/posthouse-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: home) }
+    let environment = ["HOME": home]
+    func run(_ line: String) -> ExitCode {
+      var shell = Shell()
+      shell.environment = environment
+      return shell.run(line)
+    }
+    func target(_ line: String, _ more: [String: String] = [:]) throws -> NodeTarget? {
+      guard
+        case .run(let parsed) = try ControlProgram.syntax.parse(
+          line.split(separator: " ").map(String.init))
+      else { return nil }
+      return try NodeTarget.find(parsed, environment.merging(more) { $1 })
+    }
+    #expect(run("context add here --admin-socket /run/a.sock") == .done)
+    #expect(
+      run("context add eu --address eu.example.org:5443 --tls --token-file \(home)/t") == .done)
+    for bad in [
+      "context add Eu --data /d", "context add x", "context add x --data d", "context use no",
+    ] {
+      #expect(run(bad) != .done, "\(bad)")
+    }
+    #expect(try target("status") == .socket("/run/a.sock"))
+    #expect(try target("status --data /d") == .data("/d", isExplicit: true))
+    #expect(try target("status", ["POSTHOUSE_DATA": "/e"]) == .data("/e", isExplicit: true))
+    #expect(throws: Fault.self) { try target("status --context eu") }
+    _ = FileManager.default.createFile(
+      atPath: home + "/t", contents: Data("pha_x\n".utf8), attributes: [.posixPermissions: 0o600])
+    let eu = NodeTarget.remote(
+      RemoteNode(
+        address: try #require(HostPort("eu.example.org:5443")), token: "pha_x", isTls: true))
+    #expect(try target("status --context eu") == eu)
+    #expect(try target("status", ["POSTHOUSE_CONTEXT": "eu"]) == eu)
+    #expect(run("context use eu") == .done)
+    #expect(try target("status") == eu)
+    #expect(run("context rm eu") == .done)
+    let kept = try ContextFile.load(environment)
+    #expect(kept.current == "" && kept.entries == ["here": .init(socket: "/run/a.sock")])
+    let mode =
+      try FileManager.default.attributesOfItem(
+        atPath: home + "/.config/posthouse/contexts.toml")[.posixPermissions] as? Int
+    #expect(mode == 0o600)
+    #expect(ContextFile.quoted("a\"\\\n") == "\"a\\\"\\\\\\u000a\"")
   }
 
   @Test("Hints name the node as the command line did")

@@ -48,18 +48,20 @@ def page(metrics: dict[str, tuple[str, set[str], str]]) -> str:
 
 def configurations(report: Report, programs: str) -> None:
     files = sorted((ROOT / "ops/config").rglob("*.toml"))
-    report.check("there are configurations", len(files) >= 10, len(files))
+    report.check("there are configurations", len(files) >= 12, len(files))
     for file in files:
         done = subprocess.run([f"{programs}/posthouse", "config", "show", "--config", str(file), "-o", "json"],
                               capture_output=True, text=True, env={"HOME": "/"}, timeout=30)
         report.check(f"{file.relative_to(ROOT)} is one that posthoused takes", done.returncode == 0,
                      done.stderr if done.returncode else "")
-    for folder in ("three-nodes", "two-regions"):
-        nodes = [tomllib.loads(file.read_text()) for file in files if file.parent.name == folder]
+    clusters = [("three-nodes", ""), ("two-regions", ""), ("federated", "alpha"), ("federated", "beta")]
+    for folder, side in clusters:
+        nodes = [tomllib.loads(file.read_text()) for file in files
+                 if file.parent.name == folder and file.name.startswith(side)]
         places = [node["cluster"]["listen"] for node in nodes]
         founders = [node["node_name"] for node in nodes if not node["cluster"]["seeds"]]
-        report.check(f"{folder}: every node has an address of its own, one founds, seeds are nodes",
-                     len(set(places)) == len(nodes) and len(founders) == 1
+        report.check(f"{folder} {side}: every node has an address of its own, one founds, seeds are nodes",
+                     len(set(places)) == len(nodes) > 1 and len(founders) == 1
                      and all(set(node["cluster"]["seeds"]) <= set(places) for node in nodes))
     single = tomllib.loads((ROOT / "ops/config/single.toml").read_text())
     unit = (ROOT / "ops/systemd/posthoused.socket").read_text()

@@ -1,9 +1,11 @@
 internal import Base
+internal import Crypto
 internal import Glibc
 internal import Settings
 
-/// Which node a command line means, in this order: `--admin-socket`, `--address`, `--data`, then
-/// POSTHOUSE_ADMIN_SOCKET, POSTHOUSE_ADDRESS, POSTHOUSE_DATA, then the default data directory.
+/// Which node a command line means, in this order: `--admin-socket`, `--address`, `--data`, `--context`, then
+/// POSTHOUSE_ADMIN_SOCKET, POSTHOUSE_ADDRESS, POSTHOUSE_DATA, POSTHOUSE_CONTEXT, then the current context, then the
+/// default data directory.
 enum NodeTarget: Equatable {
   case socket(String)
   case remote(RemoteNode)
@@ -13,7 +15,7 @@ enum NodeTarget: Equatable {
   static func find(
     _ parsed: CommandSyntax.Parsed, _ environment: [String: String]
   ) throws(Fault) -> NodeTarget {
-    let named = ["--admin-socket", "--address", "--data"].filter(parsed.has)
+    let named = ["--admin-socket", "--address", "--data", "--context"].filter(parsed.has)
     if named.count > 1 {
       throw Fault(.usage, "\(named.joined(separator: " and ")) name two nodes: give one of them")
     }
@@ -27,29 +29,51 @@ enum NodeTarget: Equatable {
       return .socket(path)
     }
     if let text = given("--address", "POSTHOUSE_ADDRESS", only: fromEnvironment) {
-      return try remote(text, parsed, environment)
+      return try remote(text, parsed, environment, nil)
     }
     if let path = given("--data", "POSTHOUSE_DATA", only: fromEnvironment) {
       return .data(path, isExplicit: true)
     }
+    let file = try ContextFile.load(environment)
+    if let name = given("--context", "POSTHOUSE_CONTEXT", only: fromEnvironment) {
+      return try target(file.entry(name), parsed, environment)
+    }
+    if !file.current.isEmpty { return try target(file.entry(file.current), parsed, environment) }
     return .data(SettingSchema.standardDataDirectory(environment), isExplicit: false)
   }
 
+  private static func target(
+    _ entry: ContextFile.Entry, _ parsed: CommandSyntax.Parsed, _ environment: [String: String]
+  ) throws(Fault) -> NodeTarget {
+    if !entry.socket.isEmpty { return .socket(entry.socket) }
+    if !entry.address.isEmpty { return try remote(entry.address, parsed, environment, entry) }
+    return .data(entry.data, isExplicit: true)
+  }
+
+  /// `context`: what a context says besides; nil: only the command line does.
   private static func remote(
-    _ text: String, _ parsed: CommandSyntax.Parsed, _ environment: [String: String]
+    _ text: String, _ parsed: CommandSyntax.Parsed, _ environment: [String: String],
+    _ context: ContextFile.Entry?
   ) throws(Fault) -> NodeTarget {
     guard let address = HostPort(text) else {
       throw Fault(.usage, "--address wants HOST:PORT, not \"\(text)\"")
     }
-    let token = parsed.value("--admin-token") ?? environment["POSTHOUSE_ADMIN_TOKEN"] ?? ""
+    var token = parsed.value("--admin-token") ?? environment["POSTHOUSE_ADMIN_TOKEN"] ?? ""
+    if token.isEmpty, let path = context?.tokenFile, !path.isEmpty {
+      guard let bytes = try PrivateFile.read(path, limit: 4096) else {
+        throw Fault(.usage, "there is no token file \(path)")
+      }
+      token = String(decoding: bytes.filter { $0 > 0x20 }, as: UTF8.self)
+    }
     if token.isEmpty, !address.isLoopback {
       throw Fault(
         .usage,
         "a remote node wants an admin token: --admin-token or POSTHOUSE_ADMIN_TOKEN (made there by "
           + "`posthouse admin token`)")
     }
-    let authority = parsed.value("--ca")
-    let isTls = parsed.has("--tls") || authority != nil
+    let known = context.flatMap { $0.authority.isEmpty ? nil : $0.authority }
+    let authority = parsed.value("--ca") ?? known
+    let isTls = parsed.has("--tls") || authority != nil || context?.isTls == true
     // A token on the open network is a token given away.
     if !isTls, !address.isLoopback, !parsed.has("--insecure") {
       throw Fault(

@@ -24,6 +24,7 @@ enum HealthCheck: Command {
       AdminService.getStatus, AdminGetStatusRequest(), timeout: timeout)
     var findings = node(status, isOffline: link.isOffline)
     if !link.isOffline {
+      findings += tenants(status, link, timeout)
       do throws(Fault) {
         let list: AdminListNodesResponse = try link.call(
           AdminService.listNodes, AdminListNodesRequest(), timeout: timeout)
@@ -86,19 +87,43 @@ enum HealthCheck: Command {
           what: "auth", grade: .warning, text: "open: streams need no token",
           advice: "auth = \"required\"")
         : Finding(what: "auth", grade: .ok, text: s.auth))
-    out.append(
-      s.tenants == 0 && s.auth != "open"
+    return out
+  }
+
+  /// The node's own count says nothing of tenants on other nodes of its cluster.
+  private static func tenants(
+    _ s: AdminNodeStatus, _ link: any AdminLink, _ timeout: Interval
+  ) -> [Finding] {
+    if s.auth == "open" { return [] }
+    let page: AdminListTenantsResponse
+    do throws(Fault) {
+      page = try link.call(
+        AdminService.listTenants, AdminListTenantsRequest(limit: 1), timeout: timeout)
+    } catch {
+      return [
+        Finding(
+          what: "tenants", grade: .warning, text: "\(error.code.rawValue): \(error)",
+          advice: "a node that keeps tenants is away")
+      ]
+    }
+    return [
+      page.tenants.isEmpty
         ? Finding(
           what: "tenants", grade: .warning, text: "none: nobody can open a stream",
           advice: "posthouse tenant create NAME")
-        : Finding(what: "tenants", grade: .ok, text: "\(s.tenants)"))
-    return out
+        : Finding(what: "tenants", grade: .ok, text: "there are some, \(s.tenants) on this node")
+    ]
+  }
+
+  /// One that left on purpose and owns nothing is not missed.
+  private static func isAway(_ n: AdminClusterNode) -> Bool {
+    n.member == "dead" || n.member == "suspect" || n.member == "left" && n.owned > 0
   }
 
   /// What the asked node says of its cluster.
   static func cluster(_ list: AdminListNodesResponse, _ ring: AdminRing) -> [Finding] {
     let nodes = list.nodes.filter { !$0.forgotten }
-    let away = nodes.filter { $0.member == "dead" || $0.member == "suspect" }
+    let away = nodes.filter { isAway($0) }
     var out = [
       away.isEmpty
         ? Finding(what: "members", grade: .ok, text: "\(nodes.count) of \(nodes.count) there")
@@ -116,7 +141,7 @@ enum HealthCheck: Command {
           text: host.map { "\($0.name), its host, is away" } ?? "no node hosts it",
           advice: "start its host: joins and changes of the ring wait for it")
         : Finding(what: "metadata", grade: .ok, text: "on \(host?.name ?? "-")"))
-    let ownerless = nodes.filter { $0.member == "dead" && $0.owned > 0 }
+    let ownerless = away.filter { $0.member != "suspect" && $0.owned > 0 }
     if !ownerless.isEmpty {
       let slots = ownerless.reduce(0) { $0 + Int($1.owned) }
       out.append(
