@@ -319,6 +319,50 @@ private let acme = AdminTenant(
   }
 
   @Test(
+    "check says what is wrong with a cluster, and ends with 1 for it",
+    arguments: [
+      ("alive", "alive", 0, false, .done, ""),
+      ("dead", "alive", 0, false, .failed, "members metadata slots"),
+      ("alive", "dead", 0, false, .failed, "members slots"),
+      ("alive", "left", 0, false, .failed, "members slots"),
+      ("alive", "suspect", 0, false, .failed, "members"),
+      ("alive", "alive", 7, true, .done, "slots ring"),
+    ] as [(String, String, UInt32, Bool, ExitCode, String)])
+  func check(
+    _ host: String, _ other: String, _ moving: UInt32, _ staged: Bool, _ exit: ExitCode,
+    _ named: String
+  ) throws {
+    func node(_ name: String, _ member: String) -> AdminClusterNode {
+      var out = AdminClusterNode()
+      (out.name, out.nodeID, out.member, out.owned, out.version) = (name, name, member, 10, "1")
+      out.hostsMetadata = name == "n1"
+      return out
+    }
+    let shell = Shell { path, _ throws(Fault) in
+      if path.hasSuffix("GetStatus") {
+        return [
+          AdminNodeStatus(diskFreeBytes: 1 << 40, ready: true, auth: "required").encoded()
+        ]
+      }
+      if path.hasSuffix("ListTenants") {
+        return [AdminListTenantsResponse(tenants: [AdminTenant(tenant: "a")]).encoded()]
+      }
+      if path.hasSuffix("ListNodes") {
+        var out = AdminListNodesResponse()
+        out.nodes = [node("n1", host), node("n2", other)]
+        return [out.encoded()]
+      }
+      var ring = AdminRing()
+      (ring.slots, ring.moving, ring.staged) = (20, moving, staged)
+      return [ring.encoded()]
+    }
+    #expect(shell.run("check -o json") == exit)
+    let wrong = try list(shell.terminal.output).filter { $0["result"] as? String != "ok" }
+    #expect(wrong.compactMap { $0["check"] as? String }.joined(separator: " ") == named)
+    #expect(wrong.allSatisfy { $0["do"] as? String != "" })
+  }
+
+  @Test(
     "A context is a node by name: kept in a private file, found by --context or as the current one")
   func contexts() throws {
     let home = FileManager.default.temporaryDirectory.path + "/posthouse-\(UUID().uuidString)"
