@@ -361,7 +361,13 @@ struct ClusterTokenTests {
     let ownerKey = try cluster.tenant(0, owner)
     let guestKey = try cluster.tenant(0, guest)
     let channel = try cluster.channel(at: 2, of: owner)
-    _ = try cluster.admin(2, .grant(channel: channel, org: guest))
+    // Whoever is asked: the owner's node, the guest's, or neither.
+    for place in 0..<3 { _ = try cluster.admin(place, .grant(channel: channel, org: guest)) }
+    guard
+      case .failure(let nobody) = cluster.ask(
+        1, .admin(actor: "a"), .grant(channel: channel, org: "nobody"))
+    else { throw Fault(.internal) }
+    #expect(nobody.code == .notFound)
     _ = try cluster.stream(0, try cluster.jwt(0, ownerKey), channel)
     let readers = try (0..<3).map { try cluster.reader($0, try cluster.jwt($0, guestKey), channel) }
     let tenant = TenantID(org: owner)

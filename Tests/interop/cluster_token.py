@@ -18,7 +18,8 @@ import grpc
 from cluster_moves import settled
 from node import Node, Publisher, Report, SkytaleStream, arguments, poll, read_channel
 from skytale_pair import converse
-from slim_wire import xxh64
+from slim_raw import RawSlim, framed, group
+from slim_wire import Name, xxh64
 from test_cluster import Cluster, agree
 from token_api import invite, join, path_of, pending, put_welcome
 
@@ -225,6 +226,40 @@ def revocations(r: Report, nodes: list[Member], keys: dict[str, str], places: Pl
         streams.close()
         left.close()
     r.number(f"the last of 6 streams on 3 nodes ended {worst:.2f} s after the call at most")
+
+
+def slim(r: Report, nodes: list[Member], keys: dict[str, str], places: Places) -> None:
+    """SLIM streams of both families at all nodes, of a tenant and of a guest."""
+    n1, n2, n3 = nodes
+    owner, other = (next(o for o in keys if places.of(o) == home) for home in ("n3", "n1"))
+    channel = f"{owner}/team/slim"
+    for family in "AB":
+        name = group(channel, family)
+        made = n2.call("POST", "/v1/keys", {"label": "short"}, keys[owner])[1]
+        granted = n1.posthouse("channel", "grant", channel, other)
+        r.check(f"{family}: an operator grants a channel at n1", granted.returncode == 0, granted.stderr)
+        sender = RawSlim(n1.grpc, family, token=n1.token(keys[owner]))
+        sender.own = Name.of(f"{owner}/team/agent", 4)
+        own = [RawSlim(n.grpc, family, token=n3.token(made["api_key"])) for n in nodes]
+        guests = [RawSlim(n.grpc, family, token=n2.token(keys[other])) for n in nodes]
+        for i, one in enumerate(own + guests):
+            one.own = Name.of(f"{owner if one in own else other}/team/app{i}", 10 + i)
+        stand = [one.subscribe(name) for one in own + guests]
+        r.check(f"{family}: streams of both tenants subscribe at all nodes", stand == [True] * 6, stand)
+        sender.send(framed(sender.publication(name)(b"hello")))
+        got = [one.waits_for(1, 5) for one in own + guests]
+        r.check(f"{family}: and hear what is said at n1", got == [[b"hello"]] * 6, got)
+        n1.call("DELETE", f"/v1/keys/{made['id']}", key=keys[owner])
+        ended = poll(LIMIT, lambda: all(one.ended.is_set() for one in own))
+        others = [one.ended.is_set() for one in [sender, *guests]]
+        r.check(f"{family}: a key revoked at n1 ends its streams at all nodes", ended and others == [False] * 4,
+                others)
+        n3.posthouse("channel", "revoke", channel, other)
+        ended = poll(LIMIT, lambda: all(one.ended.is_set() for one in guests))
+        r.check(f"{family}: a grant taken back at n3 ends the guest's", ended and not sender.ended.is_set(),
+                [one.ended.is_set() for one in guests])
+        for one in [sender, *own, *guests]:
+            one.close()
 
 
 class Traffic:
@@ -444,6 +479,7 @@ def main() -> int:
         keys = accounts(r, nodes, places)
         invites(r, nodes, keys, places)
         revocations(r, nodes, keys, places)
+        slim(r, nodes, keys, places)
         rotations(r, nodes, keys, places)
         without_nodes(r, c, nodes, keys, places)
         moves(r, c, nodes, keys)

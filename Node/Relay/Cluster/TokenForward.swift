@@ -136,7 +136,9 @@ final class ClusterTokens: @unchecked Sendable {
     case .local: authority.submitHere(request, reply)
     case .everyNode: askAll(request, reply)
     case .tenant(let tenant):
-      if case .grant(let channel, let org) = request.action, !owns(TenantID(org: org)) {
+      if case .grant(let channel, let org) = request.action,
+        owner(TenantID(org: org)) != owner(tenant)
+      {
         grantElsewhere(channel, org, request, of: tenant, reply)
       } else {
         ask(request, of: tenant, reply)
