@@ -8,7 +8,7 @@ setup: ## Install what is missing (Debian 12; root or sudo)
 	@ops/dev/setup
 build: setup ## Release build of posthoused, posthouse and the tools
 	@ops/dev/build
-demo: ## Two real agents talk through a node, end to end
+demo: ## Three nodes form a cluster; two real agents talk from node to node
 	@ops/dev/demo $(if $(KEEP),--keep)
 test: ## Everything at reduced counts, at most 20 minutes on two cores
 	@ops/dev/test

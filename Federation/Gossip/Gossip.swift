@@ -30,6 +30,22 @@ public struct Gossip: Sendable {
     return Int((dice &* 0x2545_f491_4f6c_dd1d) >> 33) % max(bound, 1)
   }
 
+  /// One more relay to exchange with, from the next round on. Returns the number that its calls carry.
+  public mutating func addPeer(_ peer: GossipPeer) -> Int {
+    peers.append(peer)
+    return peers.count - 1
+  }
+
+  /// A relay that is called no more, or again. What it answers to earlier calls is not heard.
+  public mutating func setPeer(_ at: Int, isGone: Bool) {
+    guard peers[at].isGone != isGone else { return }
+    peers[at].isGone = isGone
+    peers[at].phase = .idle
+    peers[at].exchange += 1
+    peers[at].failing = 0
+    peers[at].nextAt = .zero
+  }
+
   // MARK: rounds
 
   /// Begins a round when it is due, or at once when `now` is forced. Often enough: ten times an interval.
@@ -39,7 +55,7 @@ public struct Gossip: Sendable {
     if now.monotonic < nextRound, !forced { return [] }
     nextRound = now.monotonic + jittered(settings.interval)
     var ready = peers.indices.filter {
-      peers[$0].phase == .idle && (forced || peers[$0].nextAt <= now.monotonic)
+      peers[$0].phase == .idle && !peers[$0].isGone && (forced || peers[$0].nextAt <= now.monotonic)
     }
     var chosen = ready.filter { peers[$0].trust != .everything }
     ready.removeAll { peers[$0].trust != .everything }

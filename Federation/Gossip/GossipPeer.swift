@@ -32,6 +32,8 @@ public struct GossipPeer: Sendable {
   public let trust: GossipTrust
   public internal(set) var kind = Kind.unknown
   public internal(set) var phase = Phase.idle
+  /// It is not called: it left the cluster.
+  public internal(set) var isGone = false
   public internal(set) var counts = Counts()
   /// Failures in a row.
   public internal(set) var failing = 0

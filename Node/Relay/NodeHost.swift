@@ -150,6 +150,7 @@ public final class NodeHost: @unchecked Sendable {
       let made = LinkHost(node: self, own: host.own, incarnation: host.incarnation, tls: host.tls)
       host.links = made
       host.moves = SlotMoves(cluster: host, links: made)
+      registryHost?.enter(host)
       (cluster, links) = (host, made)
     } else if let known = try ClusterRows(store: store).identity() {
       throw Fault(

@@ -49,13 +49,22 @@ struct LoadResult: Codable {
   }
 }
 
+/// What a load client talks to.
+protocol LoadTarget {
+  var port: Int { get }
+  /// Whose CPU time counts.
+  var processes: [Int32] { get }
+  /// Where the client's log goes.
+  var directory: URL { get }
+}
+
 /// Runs a load client against a server.
 struct Loader {
   let options: Options
   var program = "loadgen"
 
   /// One run, repeated while other processes are busy; the quietest counts.
-  func run(_ mode: String, on server: Server, _ arguments: [String]) throws -> LoadResult {
+  func run(_ mode: String, on server: some LoadTarget, _ arguments: [String]) throws -> LoadResult {
     var best: LoadResult?
     for _ in 0..<options.tries {
       QuietMachine.wait(seconds: options.quietWait)
@@ -68,17 +77,20 @@ struct Loader {
   }
 
   /// Starts the client; the caller reads its lines.
-  func start(_ mode: String, on server: Server, _ arguments: [String]) throws -> ChildProcess {
+  func start(_ mode: String, on server: some LoadTarget, _ arguments: [String]) throws
+    -> ChildProcess
+  {
     try ChildProcess(
       options.tools.appendingPathComponent(program),
       [
-        mode, "--port", "\(server.port)", "--pids", "\(server.child.id)",
+        mode, "--port", "\(server.port)", "--pids",
+        server.processes.map(String.init).joined(separator: ","),
         "--seconds", "\(options.seconds)", "--warmup", "0.5",
       ] + arguments, directory: server.directory)
   }
 
   private func runOnce(
-    _ mode: String, on server: Server, _ arguments: [String]
+    _ mode: String, on server: some LoadTarget, _ arguments: [String]
   ) throws -> LoadResult {
     let client = try start(mode, on: server, arguments)
     // A later --seconds in `arguments` outdoes the options'.

@@ -30,12 +30,13 @@ struct Options {
   var quietWait = 20.0
 
   static let usage = """
-    usage: bench relay|durable|idle|registry|gossip|all|slim|slim-idle|slim-soak [options]
+    usage: bench relay|durable|idle|registry|gossip|cluster|all|slim|slim-idle|slim-soak [options]
       relay     messages through channels to their subscribers, beside limitgrpc
       durable   acknowledged publishes at `synced`, beside limitlog
       idle      memory of waiting subscribers, beside limitgrpc
       registry  a million agents: registering, finding, memory of each
       gossip    relays in a simulated net: rounds and bytes until all know all, and at rest
+      cluster   publisher, channel's owner and subscribers on three nodes, beside all on the owner
       slim      both SLIM wires, beside the nodes of published packages, limitgrpc, nats-server
       slim-idle memory of waiting SLIM subscribers, beside the same
       slim-soak 1,000 channels of 10 subscribers at 10 messages a second each, beside limitgrpc
@@ -47,10 +48,10 @@ struct Options {
       --data DIR            where data directories are made (the temporary directory)
       --peer 1.4.1,3.3.8    `slim`, `slim-idle`: environments with slim-bindings (or versions in
                             .venv-slim: ops/dev/slim_venv makes them); each one's family is measured
-      --rounds N            `slim`: how often the servers take turns (2)
+      --rounds N            `slim`, `cluster`: how often the servers take turns (2)
       --soak S              seconds of `slim-soak` (60)
-      --shapes 1x1,1x10     channels x subscribers of `relay` and `slim`
-      --sizes 100,1024      payload bytes of `relay` and `slim`
+      --shapes 1x1,1x10     channels x subscribers of `relay`, `cluster` and `slim`
+      --sizes 100,1024      payload bytes of `relay`, `cluster` and `slim`
       --archive on|off|both (both)
       --no-pace             leave out the fixed-rate runs
       --connections N       subscribers of `idle` and `slim-idle` (10000)
@@ -80,7 +81,8 @@ struct Options {
 
   private mutating func take(_ argument: String, _ rest: inout ArraySlice<String>) -> Bool {
     switch argument {
-    case "relay", "durable", "idle", "registry", "gossip", "slim", "slim-idle", "slim-soak":
+    case "relay", "durable", "idle", "registry", "gossip", "cluster", "slim", "slim-idle",
+      "slim-soak":
       commands.append(argument)
     case "all": commands += ["relay", "durable", "idle"]
     case "--quick":

@@ -18,6 +18,7 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
     var slimSoak: [SlimSoakBench.Cell]?
     var registry: [RegistryBench.Cell]?
     var gossip: [GossipBench.Cell]?
+    var cluster: [ClusterBench.Cell]?
 
     /// What went wrong with a node, a line each.
     var troubles: [String] {
@@ -31,7 +32,7 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
         cell.load.trouble.map { "\(cell.server): \($0)" }
       }
       return (registry ?? []).compactMap(\.trouble) + relayed + kept + waiting
-        + (slim ?? []).flatMap(\.troubles)
+        + (cluster ?? []).flatMap(\.troubles) + (slim ?? []).flatMap(\.troubles)
         + (slimIdle ?? []).compactMap(\.trouble) + (slimSoak ?? []).compactMap(\.trouble)
     }
   }
@@ -91,6 +92,10 @@ nonisolated(unsafe) private var interruptPipe: [Int32] = [-1, -1]
         let cells = try GossipBench(options: options).run()
         report.gossip = cells
         tables.append(GossipBench.table(cells))
+      case "cluster":
+        let cells = try ClusterBench(options).run()
+        report.cluster = cells
+        tables.append(ClusterBench.table(cells))
       default:
         let cells = try IdleBench(options: options).run()
         report.idle = cells

@@ -1,7 +1,7 @@
 import Foundation
 
 /// A server under load: a yardstick or a node, with a directory of its own that goes when it ends.
-final class Server {
+final class Server: LoadTarget {
   let child: ChildProcess
   let port: Int
   /// What it said when it was ready.
@@ -33,6 +33,8 @@ final class Server {
       throw error
     }
   }
+
+  var processes: [Int32] { [child.id] }
 
   func end() {
     child.end()
@@ -126,11 +128,13 @@ final class Server {
   /// Directories to remove when the benchmark is interrupted.
   nonisolated(unsafe) private static var directories: [URL] = []
 
+  static func removeLater(_ directory: URL) { directories.append(directory) }
+
   static func removeDirectories() {
     for directory in directories { try? FileManager.default.removeItem(at: directory) }
   }
 
-  private static func port(of key: String, in line: String) -> Int? {
+  static func port(of key: String, in line: String) -> Int? {
     guard line.hasPrefix("READY ") else { return nil }
     for word in line.split(separator: " ") where word.hasPrefix(key + "=") {
       return word.split(separator: ":").last.flatMap { Int($0) }

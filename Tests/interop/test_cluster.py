@@ -85,6 +85,17 @@ def lives(pid: int) -> bool:
         return False
 
 
+def skills(c: Cluster, node: str, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples/skills.py"), "--registry",
+         c.nodes[node]["registry"], *words], capture_output=True, text=True, timeout=30)
+    return done.stdout
+
+
+def agents(c: Cluster, node: str, skill: str) -> list[str]:
+    return sorted(line.split()[0] for line in skills(c, node, "discover", skill).splitlines())
+
+
 def members(c: Cluster, asked: str) -> dict[str, str]:
     return {n["name"]: n["member"] for n in c.json(asked, "node", "ls") or []}
 
@@ -131,6 +142,17 @@ def main() -> int:
                 [n["name"] for n in relays] == everyone and all(
                     n["region"] == "local" and n["grpc"] == c.nodes[n["name"]]["grpc"]
                     and n["available"] for n in relays), relays)
+
+        # One agent at each node; found at every node, under its own name and no other.
+        for n in everyone:
+            skills(c, n, "register", f"agent-{n}", "translate", f"only-{n}")
+        found = poll(20, lambda: all(agents(c, n, "translate") == [f"agent-{m}" for m in everyone]
+                                     for n in everyone))
+        r.check("an agent's skills, made known at one node, are found at every node", found,
+                [agents(c, n, "translate") for n in everyone])
+        r.check("the exchanges are with the other nodes", sorted(
+            p["name"] for p in c.json("n2", "gossip", "peer", "ls") or []) == ["n1", "n3"],
+            c.posthouse("n2", "gossip", "peer", "ls", "-o", "json").stdout[:300])
 
         # Each in turn, the host of the metadata (n1) too.
         for name in ("n2", "n3", "n1"):

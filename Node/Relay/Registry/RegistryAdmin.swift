@@ -111,10 +111,12 @@ struct RegistryAdmin {
       one.heardAgoNs = number == 0 ? 0 : (now - origin.heardAt).nanoseconds
       return one
     }
-    for (peer, told) in zip(host.gossip.peers, host.settings.peers) {
+    for (number, peer) in host.gossip.peers.enumerated() where !peer.isGone {
       var one = AdminGossipPeer()
       one.name = peer.name
-      one.address = told.address.description
+      one.address =
+        host.clusterNodes[number].map { "node \($0)" }
+        ?? host.settings.peers[number].address.description
       one.trust = peer.trust == .everything ? "everything" : "own"
       one.kind = peer.kind.rawValue
       one.phase = peer.phase.rawValue

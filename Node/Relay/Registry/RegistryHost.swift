@@ -24,6 +24,10 @@ final class RegistryHost: @unchecked Sendable {
   private var waiting: [(Fault?) -> Void] = []
   private var writesUnderWay = 0
   private let dialer: RelayDialer?
+  /// The other nodes of the cluster, by their number in `gossip.peers`, and back.
+  var clusterNodes: [Int: NodeID] = [:]
+  var clusterPeers: [NodeID: Int] = [:]
+  var calls: ClusterCalls?
   private(set) var isSealed = false
   /// What metrics show; from any thread.
   let facts = Guarded(Facts())
@@ -83,7 +87,7 @@ final class RegistryHost: @unchecked Sendable {
       load()
       loop.onTurnEnd = { [unowned self] in endTurn() }
       everySecond()
-      if dialer != nil { everyRound() }
+      if dialer != nil || calls != nil { everyRound() }
     }
   }
 
@@ -140,6 +144,7 @@ final class RegistryHost: @unchecked Sendable {
     now.counts = registry.counts
     now.rejected = gossip.rejected
     for peer in gossip.peers {
+      if peer.isGone { continue }
       now.exchanges += peer.counts.exchanges
       now.failures += peer.counts.failures
       now.sent += peer.counts.sent
@@ -192,6 +197,7 @@ final class RegistryHost: @unchecked Sendable {
   // MARK: calls to other relays
 
   private func make(_ call: GossipCall) {
+    if let node = clusterNodes[call.peer] { return ask(node, call) }
     guard let dialer else { return }
     let path: String
     let bytes: [UInt8]
@@ -210,7 +216,7 @@ final class RegistryHost: @unchecked Sendable {
     }
   }
 
-  private func receive(_ outcome: RelayDialer.Outcome, to call: GossipCall, isSync: Bool) {
+  func receive(_ outcome: RelayDialer.Outcome, to call: GossipCall, isSync: Bool) {
     let now = loop.now
     switch outcome {
     case .answer(let bytes):

@@ -205,9 +205,9 @@ static nghttp2_nv field(const char *name, const char *value) {
   };
 }
 
-static void submit_request(client *c, const char *path) {
+static void submit_request(client *c, int port, const char *path) {
   char authority[80];
-  snprintf(authority, sizeof authority, "%s:%d", net.options->host, net.options->port);
+  snprintf(authority, sizeof authority, "%s:%d", net.options->host, port);
   nghttp2_nv fields[8] = {
       field(":method", "POST"),
       field(":scheme", "http"),
@@ -226,11 +226,11 @@ static void submit_request(client *c, const char *path) {
   c->stream = nghttp2_submit_request(c->session, NULL, fields, count, &body, NULL);
 }
 
-client *client_open(const char *path, void *owner) {
+client *client_open(int port, const char *path, void *owner) {
   client *c = calloc(1, sizeof *c);
   if (c == NULL) die("out of memory");
   c->owner = owner;
-  c->fd = socket_connect(net.options->host, net.options->port);
+  c->fd = socket_connect(net.options->host, port);
   if (c->fd < 0) die("connect");
   if (nghttp2_session_client_new(&c->session, callbacks, c) != 0) die("nghttp2_session_client_new");
   nghttp2_settings_entry settings[] = {
@@ -241,7 +241,7 @@ client *client_open(const char *path, void *owner) {
   nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
   struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
   epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
-  submit_request(c, path);
+  submit_request(c, port, path);
   mark_dirty(c);
   return c;
 }

@@ -39,7 +39,7 @@ extern network net;
 
 void network_start(const options *o, message_handler handler);
 /// Connects and opens a stream to `path`; exits when nobody listens.
-client *client_open(const char *path, void *owner);
+client *client_open(int port, const char *path, void *owner);
 /// Queues whole gRPC frames; they leave with the next `network_turn`.
 void client_send(client *c, const void *frames, size_t count);
 /// Flushes, waits up to `timeout_ns` for input, handles it, flushes.

@@ -112,7 +112,7 @@ static void open_subscribers(const options *o, uint32_t run) {
     subscriber *s = &load.subscribers[i];
     s->channel = i % load.channel_count;
     load.channels[s->channel].subscribers += 1;
-    s->client = client_open(data_plane, s);
+    s->client = client_open(o->port, data_plane, s);
     byte_queue frame = subscribe_frame(o, run, s->channel, i);
     client_send(s->client, byte_queue_first(&frame), byte_queue_count(&frame));
     byte_queue_free(&frame);
@@ -122,7 +122,7 @@ static void open_subscribers(const options *o, uint32_t run) {
 }
 
 void fleet_open(const options *o, int channels, int subscribers, bool shared_publisher) {
-  uint32_t run = (uint32_t)getpid() * 2654435761u ^ (uint32_t)time(NULL);
+  uint32_t run = o->run != 0 ? o->run : (uint32_t)getpid() * 2654435761u ^ (uint32_t)time(NULL);
   network_start(o, receive_message);
   load.channel_count = channels;
   load.subscriber_count = channels * subscribers;
@@ -132,7 +132,7 @@ void fleet_open(const options *o, int channels, int subscribers, bool shared_pub
   open_subscribers(o, run);
   for (int i = 0; i < channels; i++) {
     channel *c = &load.channels[i];
-    c->publisher = shared_publisher && i > 0 ? load.channels[0].publisher : client_open(data_plane, NULL);
+    c->publisher = shared_publisher && i > 0 ? load.channels[0].publisher : client_open(o->publish_port, data_plane, NULL);
     c->frame = publish_frame(o, run, i);
   }
 }

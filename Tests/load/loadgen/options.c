@@ -7,6 +7,8 @@
 static const char usage[] =
     "usage: loadgen fanout|publish|rawdurable|idle --port P [options]\n"
     "  --host ADDRESS          127.0.0.1\n"
+    "  --publish-port P        fanout: publishers connect there, subscribers to --port\n"
+    "  --run N                 channels are ORG/bench-N in hexadecimal/ch0 and on; else N is of this process\n"
     "  --wire skytale|slim-a   fanout, idle: skytale (names as text) or slim-a (encoded names)\n"
     "  --channels N            1\n"
     "  --subscribers N         fanout: per channel, 1\n"
@@ -70,6 +72,7 @@ static const struct option long_options[] = {
     {"depth", 1, NULL, 'D'},    {"size", 1, NULL, 'S'},       {"window", 1, NULL, 'w'},
     {"rate", 1, NULL, 'r'},     {"messages", 1, NULL, 'M'},   {"warmup", 1, NULL, 'W'},
     {"seconds", 1, NULL, 'd'},  {"durability", 1, NULL, 'u'}, {"no-producer", 0, NULL, 'N'},
+    {"publish-port", 1, NULL, 'q'}, {"run", 1, NULL, 'R'},
     {"token", 1, NULL, 'T'},    {"org", 1, NULL, 'o'},        {"pids", 1, NULL, 'x'},
     {NULL, 0, NULL, 0},
 };
@@ -78,6 +81,8 @@ static void apply(options *o, int option, const char *value) {
   switch (option) {
     case 'h': o->host = value; break;
     case 'P': o->port = (int)whole_number(value, "--port", 1, 65535); break;
+    case 'q': o->publish_port = (int)whole_number(value, "--publish-port", 1, 65535); break;
+    case 'R': o->run = (uint32_t)whole_number(value, "--run", 1, 1 << 30); break;
     case 'p': o->wire = parse_wire(value); break;
     case 'c': o->channels = (int)whole_number(value, "--channels", 1, 60000); break;
     case 's': o->subscribers = (int)whole_number(value, "--subscribers", 1, 60000); break;
@@ -121,6 +126,7 @@ options options_parse(int count, char **arguments) {
     apply(&o, option, optarg);
   }
   if (o.port == 0) refuse("--port is missing");
+  if (o.publish_port == 0) o.publish_port = o.port;
   if (strlen(o.org) > 63) refuse("--org");
   return o;
 }

@@ -10,6 +10,7 @@ typedef struct {
   const char *mode;
   const char *host;
   int port;
+  int publish_port;       // fanout: where publishers connect; `port` unless given
   wire_family wire;
   int channels;
   int subscribers;        // per channel
@@ -25,6 +26,7 @@ typedef struct {
   bool producer_ids;      // publishes carry a producer id and sequence (retry protection)
   const char *token;      // the value of the authorization header, or NULL
   const char *org;        // first part of the channel names
+  uint32_t run;           // part of the channel names; of this process unless given
   process_list server;
 } options;
 

@@ -106,7 +106,7 @@ int run_publish(const options *o) {
     p->channel = i % o->channels;
     p->producer = (uint64_t)run << 20 | (uint64_t)(i + 1);
     p->requests = request_ring_make(o->depth);
-    p->client = client_open("/posthouse.v1.ChannelService/Publish", p);
+    p->client = client_open(o->port, "/posthouse.v1.ChannelService/Publish", p);
   }
   for (int i = 0; i < o->connections; i++) {
     for (int k = 0; k < o->depth; k++) send_request(&publishers[i]);
