@@ -88,6 +88,8 @@ def group(report: Report, node: Node, family: str) -> None:
     follower.end()
     plain = json.loads(node.posthouse("channel", "tail", f"{place}/chan", "-n", "1000", "-o", "json").stdout)
     report.check(f"{version}: channel tail finds it by its plain name", plain == rows, f"{len(plain)}")
+    shown = json.loads(node.posthouse("channel", "show", f"{place}/chan", "-o", "json").stdout)
+    report.check(f"{version}: and channel show", shown["channel"] == found[0], shown["channel"])
     listed = names(node, f"{place}/chan")
     report.check(f"{version}: and channel ls", listed == [found[0]], listed)
     text = node.posthouse("channel", "tail", found[0]).stdout

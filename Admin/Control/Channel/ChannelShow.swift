@@ -8,8 +8,7 @@ enum ChannelShow: Command {
     arguments: [CommandArgument("NAME")])
 
   static func run(_ call: Call) throws(Fault) {
-    let channel: AdminChannel = try call.link().call(
-      AdminService.getChannel, AdminChannelRequest(name: call.word(0)), timeout: try call.timeout())
+    guard let channel = try ChannelFinder.one(call.word(0), call) else { return }
     call.renderer.show(
       .record(ChannelView.fields(channel), ChannelView.json(channel), name: channel.name))
   }

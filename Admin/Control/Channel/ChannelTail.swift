@@ -59,21 +59,12 @@ enum ChannelTail: Command {
   private static func find(
     _ typed: String, _ call: Call, follow: Bool
   ) throws(Fault) -> AdminChannel? {
-    let found = try ChannelFinder.find(typed, call)
-    if found.count > 1 {
-      call.renderer.show(.list(ChannelView.columns, found.map(ChannelView.row)))
-      call.renderer.note("\(found.count) channels are meant by \(typed): name one of them")
-      call.outcome = .usage
-      return nil
+    do throws(Fault) {
+      return try ChannelFinder.one(typed, call)
+    } catch {
+      guard follow, error.code == .notFound else { throw error }
+      return AdminChannel(name: typed)
     }
-    if let one = found.first { return one }
-    guard follow else {
-      throw Fault(
-        .notFound,
-        "no channel \(typed), neither of Skytale nor of SLIM; "
-          + "\(call.again("posthouse channel ls")) lists what is kept")
-    }
-    return AdminChannel(name: typed)
   }
 
   private static func startNearEnd(_ channel: AdminChannel, _ count: UInt64) -> UInt64 {

@@ -11,7 +11,9 @@ enum StatusShow: Command {
     let link = try call.link()
     let s: AdminNodeStatus = try link.call(
       AdminService.getStatus, AdminGetStatusRequest(), timeout: try call.timeout())
-    let verdict = link.isOffline ? stopped(s) : verdict(s)
+    let verdict =
+      link.isOffline
+      ? stopped(s) : verdict(s, hasTenants: s.tenants > 0 || hasTenantsElsewhere(call, link))
     call.renderer.show(
       .record(
         fields(s), json(s, verdict), name: s.nodeName,
@@ -37,7 +39,18 @@ enum StatusShow: Command {
       next: "posthoused --data \(s.dataDirectory)")
   }
 
-  static func verdict(_ s: AdminNodeStatus) -> Verdict {
+  /// On other nodes of a cluster; a node that cannot be asked may have some.
+  private static func hasTenantsElsewhere(_ call: Call, _ link: any AdminLink) -> Bool {
+    do throws(Fault) {
+      let page: AdminListTenantsResponse = try link.call(
+        AdminService.listTenants, AdminListTenantsRequest(limit: 1), timeout: try call.timeout())
+      return !page.tenants.isEmpty
+    } catch {
+      return true
+    }
+  }
+
+  static func verdict(_ s: AdminNodeStatus, hasTenants: Bool) -> Verdict {
     if s.draining {
       return Verdict(
         good: false, text: "Draining: the node takes no new streams and will end.",
@@ -50,7 +63,7 @@ enum StatusShow: Command {
         next: disk ? "df -h \(s.dataDirectory)" : "journalctl -u posthoused -n 50")
     }
     let serving = "Ready: \(s.sessions) streams on \(s.channelsActive) active channels."
-    if s.tenants == 0, s.auth == "required" {
+    if !hasTenants, s.auth == "required" {
       return Verdict(
         good: true, text: "\(serving) There is no tenant yet.", next: "posthouse tenant create NAME"
       )
