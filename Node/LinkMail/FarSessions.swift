@@ -306,10 +306,24 @@ public struct FarSessions {
     case .resume(let id):
       guard let far = sessions[id], far.pausedBy.remove(owner) != nil else { return }
       judge(far, &effects)
-    case .notOwner(let id, let channel, _, let revision):
-      guard let (_, use) = find(id, channel, owner), !use.waits else { return }
-      wait(use, after: revision, &effects)
+    case .notOwner(_, let channel, _, let revision):
+      receiveNotOwner(channel, revision, owner, &effects)
     default: effects.append(.stray(owner))
+    }
+  }
+
+  /// The owner refuses what it is asked of the channel until it is introduced anew, also if it could take it by then: else
+  /// what was sent behind a refused publish would go before it. So nobody here sends any more, and all ask again
+  /// together, each in its order.
+  private mutating func receiveNotOwner(
+    _ channel: UInt32, _ revision: UInt64, _ owner: NodeID, _ effects: inout [FarEffect]
+  ) {
+    guard let ref = refs[channel], numbers[owner]?.removeValue(forKey: ref.id) != nil else {
+      return
+    }
+    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
+      guard let use = sessions[id]?.uses[ref.id], use.owner == owner, !use.waits else { continue }
+      wait(use, after: revision, &effects)
     }
   }
 

@@ -156,6 +156,46 @@ import Testing
     #expect(made.isEmpty)
   }
 
+  @Test(
+    "An owner that refuses one publish as not its own is sent nothing more until all is asked again"
+  )
+  func refusedTogether() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
+    let who = EngineRig.principal("acme")
+    let (alice, bob) = (SessionID(1), SessionID(2))
+    var made: [FarEffect] = []
+    func publish(_ id: SessionID, _ text: String, _ token: UInt64) {
+      far.publish(
+        id, who, .service, ref,
+        Publication(frame: EngineRig.frame(text), hasSuffix: true, type: 1, token: token),
+        to: owner, into: &made)
+    }
+    func mails() -> [String] {
+      defer { made = [] }
+      return made.compactMap { effect in
+        guard case .mail(_, let mail) = effect else { return nil }
+        switch mail {
+        case .channel: return "channel"
+        case .publish(_, _, let p): return EngineRig.text(p.frame)
+        default: return nil
+        }
+      }
+    }
+    publish(alice, "a1", 1)
+    publish(bob, "b1", 1)
+    publish(alice, "a2", 2)
+    #expect(mails() == ["channel", "a1", "b1", "a2"])
+    far.receive(.notOwner(alice, channel: 0, token: 1, revision: 40), from: owner, into: &made)
+    publish(bob, "b2", 2)
+    publish(alice, "a3", 3)
+    #expect(mails() == [])
+    // The refusals of what was on its way.
+    far.receive(.notOwner(bob, channel: 0, token: 1, revision: 40), from: owner, into: &made)
+    far.receiveOwner(of: ref, owner, into: &made)
+    #expect(mails() == ["channel", "a1", "a2", "a3", "b1", "b2"])
+  }
+
   @Test("Too much without an answer pauses the session, and answers let it go on") func paused() {
     let world = open()
     let alice = world.join()

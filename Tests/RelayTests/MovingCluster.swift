@@ -23,7 +23,11 @@ final class MovingCluster: @unchecked Sendable {
   /// What the nodes logged.
   let lines = Lock("")
 
-  init(_ count: Int = 3) throws {
+  private let more: [String]
+
+  /// `more`: settings of every node.
+  init(_ count: Int = 3, _ more: [String] = []) throws {
+    self.more = more
     folder = try TestFolder()
     authority = try ClusterAuthority.make(
       cluster: "test", days: 100, at: Timestamp.now() + .seconds(-86_400))
@@ -53,6 +57,7 @@ final class MovingCluster: @unchecked Sendable {
       "127.0.0.1:0", "--cert-dir", try certificates(place), "--zone", "z\(place + 1)", "--set",
       "loops=2", "--set", "cluster.profile=local",
     ]
+    words += more
     if !seeds.isEmpty { words += ["--seeds", seeds.joined(separator: ",")] }
     guard case .run(let settings, _) = try NodeStart.read(arguments: words, environment: [:])
     else { throw Fault(.internal) }
@@ -80,7 +85,8 @@ final class MovingCluster: @unchecked Sendable {
 
   /// One map for all, and nothing moves.
   func settle() throws {
-    try until("one map, and nothing moves") {
+    // On a busy machine nodes do not say in time that their slots are empty, and all of them are handed over.
+    try until("one map, and nothing moves", seconds: 120) {
       let maps = living.compactMap { $0.cluster?.map.value }
       return Set(maps).count == 1 && maps[0].movingSlots.isEmpty
         && maps[0].nodes.count == nodes.count && living.allSatisfy { idle($0) }
@@ -138,6 +144,22 @@ final class MovingCluster: @unchecked Sendable {
     try change { map in for slot in slots { map.moves[slot] = nil } }
   }
 
+  /// The operator gives a node up: what it owned goes to where it was on its way, or to the first node, by force.
+  func lose(_ place: Int) throws {
+    try change { map in
+      let gone = NodeID(UInt64(place + 1))
+      for slot in 0..<UInt16(map.slotCount) where map.owner(of: slot) == gone {
+        let next = map.moves[slot]?.target.owner ?? NodeID(1)
+        map.moves[slot] = nil
+        map.set(Placement(owner: next, followers: []), of: Int(slot))
+        map.epochs[Int(slot)] += 1
+      }
+      for at in map.nodes.indices where map.nodes[at].id == gone { map.nodes[at].state = .gone }
+    }
+  }
+
+  func logged(_ text: String) -> Bool { lines.withLock { $0.contains(text) } }
+
   private func change(_ work: @escaping @Sendable (inout RingMap) -> Void) throws {
     let answer = Handoff<Result<Void, Fault>>()
     let cluster = nodes[0].cluster!
@@ -160,6 +182,12 @@ final class MovingCluster: @unchecked Sendable {
     try until("\(wanted.count) slots moved", seconds: 60) {
       wanted.allSatisfy { self.place(of: $0.slot) == $0.to } && living.allSatisfy { idle($0) }
     }
+  }
+
+  /// Has slots leave this node slowly enough to be met on the way.
+  func slow(_ place: Int) {
+    let moves = nodes[place].cluster!.moves!
+    moves.loop.call { moves.bytesPerSecond = 2 << 20 }
   }
 
   func facts(_ place: Int) -> SlotMovesFacts { nodes[place].cluster!.moves!.facts.value }

@@ -197,6 +197,68 @@ struct SlotMoveTests {
     return channel
   }
 
+  /// Sends one message and returns its answer.
+  private func publish(
+    _ node: NodeHost, _ channel: String, producer: UInt64, number: UInt64
+  ) throws -> PublishResponse {
+    let client = try GrpcBlockingClient(try endpoint(node))
+    let call = client.bidi(ChannelService.publish.path)
+    var request = PublishRequest()
+    request.channel = channel
+    (request.producerID, request.producerSequence) = (producer, number)
+    request.payload = Array("by \(producer), \(number)".utf8)
+    call.send(request)
+    defer { call.cancel() }
+    return try #require(try call.next(PublishResponse.self, timeout: .seconds(20)))
+  }
+
+  @Test(
+    "What retention drops before and during a move is gone at the new owner, and retries of it are known there"
+  )
+  func retention() throws {
+    let cluster = try MovingCluster(3, ["--set", "retention.messages=60"])
+    let channel = cluster.channel(at: 1, "short")
+    let slot = cluster.slot(channel)
+    for n in 1...5 as ClosedRange<UInt64> {
+      #expect(
+        try publish(cluster.nodes[0], channel, producer: 78, number: n).sequence == n)
+    }
+    let publishers = try cluster.nodes.map { try MovingPublisher($0, channel, "live") }
+    func first() throws -> UInt64 {
+      let reader = try MovingReader(cluster.nodes[0], channel, follow: false)
+      try reader.read(1)
+      return reader.sequences.first ?? 0
+    }
+    try cluster.until("the first are dropped") { ((try? first()) ?? 0) > 20 }
+    try cluster.ask([(slot, 2)])
+    try cluster.moved([(slot, 2)])
+    let count = publishers[0].count
+    try cluster.until("it goes on") { publishers[0].count > count + 40 }
+    var last = UInt64(5)
+    for publisher in publishers {
+      let (places, refusals, open, _) = publisher.finish()
+      #expect(refusals.isEmpty && open == 0)
+      last += UInt64(places.count)
+    }
+    try cluster.until("the new owner has dropped what is too much") {
+      ((try? first()) ?? 0) + 200 > last
+    }
+    for node in cluster.nodes {
+      let again = try publish(node, channel, producer: 78, number: 5)
+      #expect(again.sequence == 5 && again.duplicate)
+      let reader = try MovingReader(node, channel, follow: false)
+      try reader.read(.max)
+      let from = last + 1 - UInt64(reader.sequences.count)
+      #expect(reader.sequences == Array(from...last))
+      #expect((60...200).contains(reader.sequences.count))
+    }
+    // No record is left of what is gone: the log names those that are kept.
+    let records = try cluster.nodes[2].store.rows(
+      in: SlotRange(.records, slot: slot), limitBytes: .max)
+    let named = try cluster.nodes[2].store.rows(in: SlotRange(logOf: slot), limitBytes: .max)
+    #expect(Set(records.map(\.key)).isSubset(of: Set(named.map(\.value))))
+  }
+
   /// All of it is there, by any node; a retry of its first and last message is known.
   private func expect(_ cluster: MovingCluster, _ channel: String, has count: Int) throws {
     for node in cluster.living {
@@ -226,10 +288,12 @@ struct SlotMoveTests {
   func ended(who: Int) throws {
     let cluster = try MovingCluster()
     let channel = try filled(cluster, at: 1, 500)
+    cluster.slow(1)
     let slot = cluster.slot(channel)
     try cluster.ask([(slot, 2)])
     // Some pages are over.
     try cluster.until("pages are sent") { cluster.facts(1).bytesSent > 600_000 }
+    #expect(cluster.facts(1).seals == 0)
     cluster.stop(who)
     #expect(cluster.place(of: slot) == 1)
     try cluster.start(again: who)
@@ -250,6 +314,7 @@ struct SlotMoveTests {
   func reverted() throws {
     let cluster = try MovingCluster()
     let channel = try filled(cluster, at: 1, 500)
+    cluster.slow(1)
     let slot = cluster.slot(channel)
     let epoch = cluster.map.epoch(of: slot)
     try cluster.ask([(slot, 2)])
@@ -376,6 +441,8 @@ struct SlotMoveTests {
     cluster.stop(1)
     try cluster.start(again: 1)
     try cluster.settle()
+    // The others hear where it is now within a second.
+    try cluster.until("it is asked where it is now") { (try? keys(2)) != nil }
     #expect(try keys(2) == kept + 1)
   }
 
@@ -390,6 +457,73 @@ struct SlotMoveTests {
       return .failure(Fault(.deadlineExceeded))
     }
     return result
+  }
+
+  @Test(
+    "A slot whose last owner is gone before it sent all begins empty at its new one, and is served")
+  func lost() throws {
+    let cluster = try MovingCluster()
+    let channel = try filled(cluster, at: 1, 500)
+    cluster.slow(1)
+    let slot = cluster.slot(channel)
+    try cluster.ask([(slot, 2)])
+    try cluster.until("pages are sent") { cluster.facts(1).bytesSent > 600_000 }
+    #expect(cluster.facts(1).seals == 0)
+    cluster.stop(1)
+    try cluster.lose(1)
+    try cluster.settle()
+    #expect(cluster.place(of: slot) == 2 && cluster.logged("begins empty"))
+    let publisher = try MovingPublisher(cluster.nodes[0], channel, "anew")
+    try cluster.until("it is published to") { publisher.count >= 8 }
+    let (places, refusals, open, _) = publisher.finish()
+    #expect(places == (0..<places.count).map { UInt64($0 + 1) } && refusals.isEmpty && open == 0)
+  }
+
+  @Test("What comes with a good checksum and is no call, or one with foreign keys, is refused")
+  func mutated() throws {
+    let channel = ChannelID(family: .skytale, name: "acme/t/x")
+    let id = SlotMoveID(
+      slot: channel.slot, attempt: 9, epoch: 3, source: NodeID(1), target: NodeID(2))
+    let seal = SlotSeal(run: 4, count: 2)
+    let rows = (1...3).map {
+      SlotMoveCall.LogRow(
+        index: UInt64($0), key: RecordKey.key(channel, UInt64($0)), record: $0 == 2 ? nil : [1, 2])
+    }
+    let head = Row(key: HeadRow.key(channel), value: HeadRow().encoded)
+    let bodies: [SlotMoveCall.Body] = [
+      .message(.offer(head: 7)), .message(.sealed(at: 7, seal: seal)), .message(.opened),
+      .log(from: 1, through: 4, rows),
+      .rows(seal, page: 1, isLast: true, [SlotMoveCall.TableRow(table: .state, row: head)]),
+    ]
+    var word: UInt64 = 88_172_645_463_325_252
+    func random(_ bound: Int) -> Int {
+      word ^= word << 13
+      word ^= word >> 7
+      word ^= word << 17
+      return Int(word % UInt64(bound))
+    }
+    var taken = 0
+    for body in bodies {
+      let whole = SlotMoveCall(id: id, run: 5, body).encoded
+      #expect(try SlotMoveCall(whole) == SlotMoveCall(id: id, run: 5, body))
+      for _ in 0..<4_000 {
+        var bytes = Array(whole.dropLast(8))
+        switch random(3) {
+        case 0: bytes[random(bytes.count)] = UInt8(random(256))
+        case 1: bytes.removeLast(random(bytes.count))
+        default: bytes.append(contentsOf: bytes.prefix(random(bytes.count)))
+        }
+        let sum = bytes.withUnsafeBytes { xxh3_128($0).low }
+        bytes += bigEndianBytes(sum)
+        guard let read = try? SlotMoveCall(bytes) else { continue }
+        taken += 1
+        #expect(read.encoded == bytes)
+        if case .log(_, _, let rows) = read.body {
+          #expect(rows.allSatisfy { SlotRange(.records, slot: read.id.slot).holds($0.key) })
+        }
+      }
+    }
+    #expect(taken > 100)
   }
 
   @Test(

@@ -11,17 +11,18 @@ extension LinkHost {
     case .opened(let id, let principal, let kind): open(id, principal, kind, on: link)
     case .channel(let number, let family, let name):
       guard let ref = channel(family, name) else { return stray(link) }
+      link.refused.remove(number)
       link.near.introduce(number, ref, by: link.peer)
     case .publish(let id, let number, let publication):
       guard let (proxy, origin, ref) = find(id, number, on: link) else { return }
-      if keep(mail, ref, on: link) { return }
+      if isRefused(id, number, publication.token, on: link) || keep(mail, ref, on: link) { return }
       guard owns(ref) else { return refuse(id, number, publication.token, on: link) }
       put(
         .publish(proxy, origin.principal, origin.kind, ref, publication), for: proxy, of: ref,
         on: link)
     case .subscribe(let id, let number, let start, let follow, let limit, let token):
       guard let (proxy, origin, ref) = find(id, number, on: link) else { return }
-      if keep(mail, ref, on: link) { return }
+      if isRefused(id, number, token, on: link) || keep(mail, ref, on: link) { return }
       guard owns(ref) else { return refuse(id, number, token, on: link) }
       let wanted = Subscription(start: start, follow: follow, limit: limit, token: token)
       put(
@@ -83,7 +84,18 @@ extension LinkHost {
     return (overrides[ref.id.slot]?.owner ?? map.owner(of: ref.id.slot)) == own
   }
 
+  /// What comes behind a refused publish must not go before it, when the slot is this node's a moment later: all is refused
+  /// until the sender, who has heard that, introduces the channel anew and sends everything again.
+  private func isRefused(
+    _ id: SessionID, _ number: UInt32, _ token: UInt64, on link: NodeLink
+  ) -> Bool {
+    guard !link.refused.isEmpty, link.refused.contains(number) else { return false }
+    refuse(id, number, token, on: link)
+    return true
+  }
+
   func refuse(_ id: SessionID, _ number: UInt32, _ token: UInt64, on link: NodeLink) {
+    link.refused.insert(number)
     _ = enqueue(
       .notOwner(id, channel: number, token: token, revision: map?.revision ?? 0), on: link)
   }

@@ -295,6 +295,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   private func void(_ link: NodeLink, _ input: (UInt32) -> FarInput) {
     link.generation &+= 1
     link.gathered = nil
+    link.refused = []
     closeProxies(of: link)
     tellShards(input(link.generation))
   }

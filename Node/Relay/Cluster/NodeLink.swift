@@ -28,6 +28,9 @@ final class NodeLink {
   private var proxies: [Proxy] = []
   /// A message for several sessions over there, as long as it is the same one.
   var gathered: Gathered?
+  /// Channels, by the peer's numbers, of which something was refused as another node's: all is until the peer introduces
+  /// them anew.
+  var refused: Set<UInt32> = []
   var isCongested = false
   /// Something came in this turn that is to be confirmed.
   var hasHeard = false

@@ -134,6 +134,7 @@ struct HeldLinkMail {
     var mail: LinkMail
   }
   var list: [One] = []
+  var bytes = 0
   /// It took too long: nothing more is held.
   var hasGivenUp = false
   var serial: UInt64
@@ -159,13 +160,15 @@ extension LinkHost {
     _ slot: UInt16, serial: UInt64, telling shard: Int,
     _ heard: @escaping @Sendable (Shard) -> Void
   ) {
-    heldMail[slot] = HeldLinkMail(list: heldMail[slot]?.list ?? [], serial: serial)
+    heldMail[slot] = HeldLinkMail(
+      list: heldMail[slot]?.list ?? [], bytes: heldMail[slot]?.bytes ?? 0, serial: serial)
     inbox[shard].append(.run(heard))
     hasInput = true
     loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
       guard let self, heldMail[slot]?.serial == serial else { return }
       let list = heldMail[slot]?.list ?? []
       heldMail[slot]?.list = []
+      heldMail[slot]?.bytes = 0
       heldMail[slot]?.hasGivenUp = true
       for one in list where one.generation == one.link.generation { sendBack(one.mail, one.link) }
     }
@@ -175,9 +178,12 @@ extension LinkHost {
   func keep(_ mail: LinkMail, _ ref: ChannelRef, on link: NodeLink) -> Bool {
     guard !heldMail.isEmpty, let held = heldMail[ref.id.slot] else { return false }
     // A session has a bound on what it sends without an answer; this one is for many of them.
-    if held.hasGivenUp || held.list.count >= Limits.moveHeldMessages * 4 {
+    if held.hasGivenUp || held.list.count >= Limits.moveHeldMessages * 4
+      || held.bytes + mail.cost > Limits.moveHeldBytes * 4
+    {
       sendBack(mail, link)
     } else {
+      heldMail[ref.id.slot]?.bytes += mail.cost
       heldMail[ref.id.slot]?.list.append(
         HeldLinkMail.One(link: link, generation: link.generation, mail: mail))
     }

@@ -251,7 +251,7 @@ extension SlotMoves {
     let owner = map.owner(of: leaving.slot)
     gate.handOver(
       leaving.slot, to: owner, revision: map.revision, hasAccounts: leaving.hasAccounts)
-    node.log.info(
+    node.log.debug(
       "a slot was handed over",
       ["slot": .of(Int(leaving.slot)), "to": .of(owner), "revision": .of(map.revision)])
   }
@@ -344,7 +344,7 @@ extension SlotMoves {
       if case .failure = result { return end(leaving, failed: true) }
       guard leaving.machine.serves else { return after.call() }
       let sharing = max(1, sources.values.count { $0.isSending })
-      let nanoseconds = bytes.count * 1_000_000_000 / (Limits.moveBytesPerSecond / sharing)
+      let nanoseconds = bytes.count * 1_000_000_000 / (bytesPerSecond / sharing)
       loop.schedule(after: Interval(nanoseconds: Int64(nanoseconds))) { after.call() }
     }
   }

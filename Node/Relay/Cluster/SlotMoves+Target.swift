@@ -52,6 +52,7 @@ extension SlotMoves {
     withTarget(slot) { [map] machine, now, effects in
       machine.receiveMap(map[slot], revision: map.revision, at: now, into: &effects)
     }
+    abandonIfAlone(slot)
   }
 
   private func take(_ copy: SlotMoveRow.Copy) {
@@ -72,7 +73,9 @@ extension SlotMoves {
     if let coming = targets[slot], coming.id == call.id, !coming.isEnded {
       if case .message(let message) = call.body {
         if case .offer = message, coming.run != call.run, !isOpen(coming) {
-          // The source began anew, and its log may have other indexes than before.
+          // The source began anew, and its log may have other indexes than before. It offers again when a page of the
+          // last copy is still being written.
+          if coming.isWriting { return reply(.success([])) }
           coming.isEnded = true
           targets[slot] = nil
           begin(call.id, call.run)
@@ -292,10 +295,38 @@ extension SlotMoves {
       coming.isEnded = true
       targets[slot] = nil
       count { $0.came += 1 }
-      node.log.info(
+      node.log.debug(
         "a slot has come", ["slot": .of(Int(slot)), "from": .of(coming.id.source)])
       // What the map asks for meanwhile.
       beginSources()
+    }
+  }
+
+  /// The map gave the slot to this node by force, as its last owner is gone: what is missing will never come, and a part of an
+  /// archive is none. It begins empty.
+  func abandonIfAlone(_ slot: UInt16) {
+    guard let coming = targets[slot], !coming.isEnded, coming.machine.phase == .stranded,
+      map.owner(of: slot) == own,
+      map.node(coming.id.source).map({ $0.state == .gone }) ?? true
+    else { return }
+    coming.isEnded = true
+    node.log.error(
+      "a slot begins empty: its last owner is gone, and had not sent all of it",
+      ["slot": .of(Int(slot)), "from": .of(coming.id.source)])
+    isChanging.insert(slot)
+    erase(coming, map.epoch(of: slot))
+  }
+
+  private func erase(_ coming: SlotComing, _ epoch: UInt64) {
+    if coming.isWriting {
+      loop.schedule(after: .milliseconds(5)) { [self] in self.erase(coming, epoch) }
+      return
+    }
+    var set = WriteSet()
+    set.delete(SlotRows.copied(coming.slot))
+    write(set, synced: true) { [self] result in
+      if case .success = result { return open(coming, epoch) }
+      loop.schedule(after: .seconds(1)) { [self] in self.erase(coming, epoch) }
     }
   }
 
@@ -303,6 +334,11 @@ extension SlotMoves {
     let slot = coming.slot
     guard map.owner(of: slot) != own else { return }
     isChanging.insert(slot)
+    if coming.isWriting {
+      // What comes to the disk behind the deletion would stay there.
+      loop.schedule(after: .milliseconds(5)) { [self] in self.discard(coming) }
+      return
+    }
     var set = WriteSet()
     set.delete(SlotRows.copied(slot))
     set.delete(.meta, key: SlotMoveRow.copyKey(slot))

@@ -18,6 +18,8 @@ final class SlotMoves: @unchecked Sendable {
   @safe unowned(unsafe) let node: NodeHost
   @safe unowned(unsafe) let cluster: ClusterHost
   let gate: SlotGate
+  /// Of all slots together, while they are served. Tests have it slower.
+  var bytesPerSecond = Limits.moveBytesPerSecond
   let own: NodeID
   let loop: EventLoop
   /// Names this run of this node as a source; no other run has had it.
@@ -109,6 +111,7 @@ final class SlotMoves: @unchecked Sendable {
       withTarget(slot) { machine, now, effects in
         machine.receiveMap(next[slot], revision: next.revision, at: now, into: &effects)
       }
+      abandonIfAlone(slot)
     }
     beginSources()
   }
