@@ -1,5 +1,6 @@
 import Base
 import Crypto
+import Report
 import Testing
 
 @testable import Relay
@@ -82,6 +83,39 @@ struct AdminCredentialTests {
     let rotated = SigningKeys(current: .make(now: .zero), previous: old)
     #expect(AdminCredential.verify(text, rotated, at: now))
     #expect(!AdminCredential.verify(text, keys, at: now))
+  }
+}
+
+@Suite("What the log says of refused callers", .timeLimit(.minutes(1)))
+struct CallerRefusalTests {
+  @Test("A few lines in a period, then how many were passed over")
+  func bounded() {
+    let lines = Guarded<[String]>([])
+    let log = Log(
+      minimum: .info, format: .json,
+      writer: LogWriter { bytes in
+        let text = String(decoding: bytes, as: UTF8.self)
+        lines.change { $0 += text.split(separator: "\n").map(String.init) }
+      })
+    let refusals = CallerRefusals(log)
+    var now = Instant(nanoseconds: 1_000_000_000_000)
+    func refuse() {
+      refusals.note(
+        "name", from: "10.0.0.7:1", org: "acme", name: "globex/a/b", "no right", at: now)
+    }
+    for _ in 0..<50 { refuse() }
+    log.flush()
+    #expect(lines.value.count == NodeLimits.refusalLines)
+    #expect(
+      lines.value.allSatisfy { $0.contains("\"refused: name\"") && $0.contains("\"org\":\"acme\"") }
+    )
+    now = now + NodeLimits.refusalPeriod
+    refuse()
+    refuse()
+    log.flush()
+    #expect(lines.value.count == NodeLimits.refusalLines + 2)
+    #expect(lines.value.suffix(2).first?.contains("\"not_logged\":30") == true)
+    #expect(lines.value.last?.contains("\"not_logged\":0") == true)
   }
 }
 
