@@ -10,42 +10,46 @@ public enum ReadError: Error, Equatable, Sendable {
 /// SAFETY: who makes a reader marks that the bytes outlive it; no access leaves them.
 @safe public struct ByteReader {
   @usableFromInline let whole: UnsafeRawBufferPointer
-  public private(set) var position: Int = 0
+  @usableFromInline var at: Int = 0
+  @inlinable public var position: Int { at }
 
-  public init(_ bytes: UnsafeRawBufferPointer) { unsafe whole = bytes }
+  @inlinable public init(_ bytes: UnsafeRawBufferPointer) { unsafe whole = bytes }
 
-  public var remaining: Int { unsafe whole.count &- position }
-  public var atEnd: Bool { remaining == 0 }
+  @inlinable public var remaining: Int { unsafe whole.count &- at }
+  @inlinable public var atEnd: Bool { remaining == 0 }
 
-  public mutating func take(_ n: Int) throws(ReadError) -> UnsafeRawBufferPointer {
+  @inlinable public mutating func take(_ n: Int) throws(ReadError) -> UnsafeRawBufferPointer {
     if n < 0 || n > remaining { throw .truncated }
-    let part = unsafe UnsafeRawBufferPointer(rebasing: whole[position..<position &+ n])
-    position &+= n
+    let part = unsafe UnsafeRawBufferPointer(rebasing: whole[at..<at &+ n])
+    at &+= n
     return unsafe part
   }
 
-  public mutating func skip(_ n: Int) throws(ReadError) { _ = try unsafe take(n) }
+  @inlinable public mutating func skip(_ n: Int) throws(ReadError) { _ = try unsafe take(n) }
 
-  public mutating func bigEndian<T: FixedWidthInteger>(_: T.Type = T.self) throws(ReadError) -> T {
+  @inlinable public mutating func bigEndian<T: FixedWidthInteger>(
+    _: T.Type = T.self
+  ) throws(ReadError) -> T {
     let part = try unsafe take(MemoryLayout<T>.size)
     return unsafe T(bigEndian: part.loadUnaligned(as: T.self))
   }
 
-  public mutating func littleEndian<T: FixedWidthInteger>(_: T.Type = T.self) throws(ReadError) -> T
-  {
+  @inlinable public mutating func littleEndian<T: FixedWidthInteger>(
+    _: T.Type = T.self
+  ) throws(ReadError) -> T {
     let part = try unsafe take(MemoryLayout<T>.size)
     return unsafe T(littleEndian: part.loadUnaligned(as: T.self))
   }
 
-  public mutating func byte() throws(ReadError) -> UInt8 { try bigEndian(UInt8.self) }
+  @inlinable public mutating func byte() throws(ReadError) -> UInt8 { try bigEndian(UInt8.self) }
 
-  public mutating func array(_ n: Int) throws(ReadError) -> [UInt8] {
+  @inlinable public mutating func array(_ n: Int) throws(ReadError) -> [UInt8] {
     try unsafe [UInt8](take(n))
   }
 
-  public mutating func rest() -> UnsafeRawBufferPointer {
-    let part = unsafe UnsafeRawBufferPointer(rebasing: whole[position...])
-    position = unsafe whole.count
+  @inlinable public mutating func rest() -> UnsafeRawBufferPointer {
+    let part = unsafe UnsafeRawBufferPointer(rebasing: whole[at...])
+    at = unsafe whole.count
     return unsafe part
   }
 }

@@ -4,7 +4,8 @@
 @safe public struct ByteWriter: ~Copyable {
   @usableFromInline var base: UnsafeMutableRawPointer
   @usableFromInline var capacity: Int
-  public private(set) var count: Int = 0
+  @usableFromInline var used: Int = 0
+  @inlinable public var count: Int { used }
 
   public init(capacity: Int = 256) {
     self.capacity = max(capacity, 16)
@@ -14,17 +15,17 @@
   deinit { unsafe base.deallocate() }
 
   /// Room for `n` more bytes; returns where they go. Follow with `advance`.
-  public mutating func reserve(_ n: Int) -> UnsafeMutableRawPointer {
+  @inlinable public mutating func reserve(_ n: Int) -> UnsafeMutableRawPointer {
     if count &+ n > capacity { grow(n) }
     return unsafe base + count
   }
 
-  public mutating func advance(_ n: Int) {
+  @inlinable public mutating func advance(_ n: Int) {
     precondition(n >= 0 && count &+ n <= capacity, "advanced past the reserved room")
-    count &+= n
+    used &+= n
   }
 
-  private mutating func grow(_ n: Int) {
+  @usableFromInline mutating func grow(_ n: Int) {
     let wanted = max(capacity * 2, count + n)
     let next = UnsafeMutableRawPointer.allocate(byteCount: wanted, alignment: 16)
     unsafe next.copyMemory(from: base, byteCount: count)
@@ -33,55 +34,55 @@
     capacity = wanted
   }
 
-  public mutating func append(_ byte: UInt8) {
+  @inlinable public mutating func append(_ byte: UInt8) {
     unsafe reserve(1).storeBytes(of: byte, as: UInt8.self)
-    count &+= 1
+    used &+= 1
   }
 
-  public mutating func append(_ bytes: UnsafeRawBufferPointer) {
+  @inlinable public mutating func append(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count > 0, let from = bytes.baseAddress else { return }
     unsafe reserve(bytes.count).copyMemory(from: from, byteCount: bytes.count)
-    count &+= bytes.count
+    used &+= bytes.count
   }
 
-  public mutating func append(_ bytes: [UInt8]) {
+  @inlinable public mutating func append(_ bytes: [UInt8]) {
     unsafe bytes.withUnsafeBytes { unsafe append($0) }
   }
 
-  public mutating func append(_ bytes: Bytes) {
+  @inlinable public mutating func append(_ bytes: Bytes) {
     unsafe bytes.withUnsafeBytes { unsafe append($0) }
   }
 
-  public mutating func append(utf8 text: String) {
+  @inlinable public mutating func append(utf8 text: String) {
     for byte in text.utf8 { append(byte) }
   }
 
   /// Big-endian.
-  public mutating func append<T: FixedWidthInteger>(bigEndian value: T) {
+  @inlinable public mutating func append<T: FixedWidthInteger>(bigEndian value: T) {
     let size = MemoryLayout<T>.size
     unsafe reserve(size).storeBytes(of: value.bigEndian, as: T.self)
-    count &+= size
+    used &+= size
   }
 
-  public mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
+  @inlinable public mutating func append<T: FixedWidthInteger>(littleEndian value: T) {
     let size = MemoryLayout<T>.size
     unsafe reserve(size).storeBytes(of: value.littleEndian, as: T.self)
-    count &+= size
+    used &+= size
   }
 
   /// Overwrites an integer written earlier, big-endian.
-  public mutating func patch<T: FixedWidthInteger>(bigEndian value: T, at offset: Int) {
+  @inlinable public mutating func patch<T: FixedWidthInteger>(bigEndian value: T, at offset: Int) {
     precondition(
       offset >= 0 && offset + MemoryLayout<T>.size <= count, "patch outside what is written")
     unsafe base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: T.self)
   }
 
-  public mutating func removeAll() { count = 0 }
+  public mutating func removeAll() { used = 0 }
 
   /// Keeps the first `n` bytes.
   public mutating func truncate(to n: Int) {
     precondition(n >= 0 && n <= count, "truncated past the end")
-    count = n
+    used = n
   }
 
   public func withUnsafeBytes<R, E: Error>(

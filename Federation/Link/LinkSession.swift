@@ -94,27 +94,34 @@ public struct LinkSession<Item: Sendable>: Sendable {
   public let incarnation: UInt64
   public let settings: Settings
   public private(set) var state = State.down
-  public private(set) var counts = LinkCounts()
+  @inlinable public var counts: LinkCounts { tally }
   /// Bytes not confirmed.
-  public private(set) var queuedBytes = 0
+  @inlinable public var queuedBytes: Int { heldBytes }
 
-  private struct Entry: Sendable {
-    var item: Item
-    var bytes: Int
+  // The path of a message is inlinable: elsewhere it is made for one kind of `Item`, which costs a third.
+  @usableFromInline struct Entry: Sendable {
+    @usableFromInline var item: Item
+    @usableFromInline var bytes: Int
+    @inlinable init(item: Item, bytes: Int) {
+      self.item = item
+      self.bytes = bytes
+    }
   }
+  @usableFromInline var tally = LinkCounts()
+  @usableFromInline var heldBytes = 0
   private var epoch: UInt64 = 1
   /// Not confirmed; the first has number `confirmed + 1`.
-  private var queue: [Entry] = []
-  private var head = 0
-  private var confirmed: UInt64 = 0
+  @usableFromInline var queue: [Entry] = []
+  @usableFromInline var head = 0
+  @usableFromInline var confirmed: UInt64 = 0
   /// Up to here sent on the connection at hand.
-  private var sent: UInt64 = 0
+  @usableFromInline var sent: UInt64 = 0
   private var theirs: (incarnation: UInt64, epoch: UInt64)?
-  private var received: UInt64 = 0
-  private var acknowledged: UInt64 = 0
+  @usableFromInline var received: UInt64 = 0
+  @usableFromInline var acknowledged: UInt64 = 0
   private var downSince: Instant
-  private var gaveUp = false
-  private var isCongested = false
+  @usableFromInline var gaveUp = false
+  @usableFromInline var isCongested = false
   private var retryAt: Instant
   private var tries = 0
   private var greetingBy = Instant.distantFuture
@@ -138,8 +145,8 @@ public struct LinkSession<Item: Sendable>: Sendable {
 
   /// This end connects; the other waits.
   public var connects: Bool { me < peer }
-  public var isUp: Bool { if case .up = state { true } else { false } }
-  private var end: UInt64 { confirmed &+ UInt64(queue.count - head) }
+  @inlinable public var isUp: Bool { if case .up = state { true } else { false } }
+  @inlinable var end: UInt64 { confirmed &+ UInt64(queue.count - head) }
 
   // MARK: sending
 
@@ -147,7 +154,7 @@ public struct LinkSession<Item: Sendable>: Sendable {
 
   /// Takes a message over. `full`: as much as may wait does. `unreachable`: for longer than `patience`.
   /// `isEssential`: one that cannot be refused without breaking what was agreed; there is four times the room for those.
-  public mutating func enqueue(
+  @inlinable public mutating func enqueue(
     _ item: Item, bytes: Int, isEssential: Bool = false, into effects: inout [LinkEffect<Item>]
   ) -> Admission {
     if gaveUp { return .unreachable }
@@ -155,11 +162,11 @@ public struct LinkSession<Item: Sendable>: Sendable {
     guard queuedBytes + bytes <= settings.queueBytes * room,
       queue.count - head < settings.queueItems * room
     else {
-      counts.refused += 1
+      tally.refused += 1
       return .full
     }
     queue.append(Entry(item: item, bytes: bytes))
-    queuedBytes += bytes
+    heldBytes += bytes
     if isUp {
       sent = end
       effects.append(.send(sequence: sent, item))
@@ -168,7 +175,7 @@ public struct LinkSession<Item: Sendable>: Sendable {
     return .taken
   }
 
-  private mutating func judge(_ effects: inout [LinkEffect<Item>]) {
+  @inlinable mutating func judge(_ effects: inout [LinkEffect<Item>]) {
     let isFull =
       queuedBytes > settings.queueBytes / (isCongested ? 4 : 2)
       || queue.count - head > settings.queueItems / (isCongested ? 4 : 2)
@@ -209,7 +216,7 @@ public struct LinkSession<Item: Sendable>: Sendable {
     sent = confirmed
     if wasUp {
       downSince = now
-      counts.lost += 1
+      tally.lost += 1
       effects.append(.down)
     }
   }
@@ -223,10 +230,10 @@ public struct LinkSession<Item: Sendable>: Sendable {
     retryAt = now + Interval(nanoseconds: wait - wait / 4 + wait / 4 * Int64(own) / 1_024)
   }
 
-  private mutating func refuse(
+  @usableFromInline mutating func refuse(
     _ why: LinkRefusal, at now: Instant, _ effects: inout [LinkEffect<Item>]
   ) {
-    counts.refusals += 1
+    tally.refusals += 1
     effects.append(.disconnect(why))
     lose(at: now, &effects)
     retryLater(now)
@@ -266,13 +273,13 @@ public struct LinkSession<Item: Sendable>: Sendable {
     let forgot = isNew || gaveUp || (!knowsMe && confirmed > 0)
     gaveUp = false
     if forgot {
-      counts.resets += 1
+      tally.resets += 1
       effects.append(.forgotten(takeQueue()))
     }
     // It has nothing of this epoch: numbers begin where it expects them to.
     if !knowsMe { confirmed = 0 }
     state = .up(version: version)
-    counts.connections += 1
+    tally.connections += 1
     effects.append(.up(version: version))
     var number = confirmed
     for entry in queue[head...] {
@@ -289,24 +296,24 @@ public struct LinkSession<Item: Sendable>: Sendable {
     let items = queue[head...].map(\.item)
     queue = []
     head = 0
-    queuedBytes = 0
+    heldBytes = 0
     return items
   }
 
   /// A message. Those that came before are dropped; one that leaves others out ends the connection.
-  public mutating func receive(
+  @inlinable public mutating func receive(
     sequence: UInt64, _ item: Item, at now: Instant, into effects: inout [LinkEffect<Item>]
   ) {
     guard isUp, sequence <= received + 1 else { return refuse(.broken, at: now, &effects) }
     guard sequence == received + 1 else {
-      counts.repeated += 1
+      tally.repeated += 1
       return
     }
     received = sequence
     effects.append(.deliver(item))
   }
 
-  public mutating func receive(
+  @inlinable public mutating func receive(
     acknowledged upTo: UInt64, at now: Instant, into effects: inout [LinkEffect<Item>]
   ) {
     guard isUp, upTo <= sent else { return refuse(.broken, at: now, &effects) }
@@ -314,9 +321,9 @@ public struct LinkSession<Item: Sendable>: Sendable {
     judge(&effects)
   }
 
-  private mutating func confirm(_ upTo: UInt64) {
+  @inlinable mutating func confirm(_ upTo: UInt64) {
     while confirmed < upTo, head < queue.count {
-      queuedBytes -= queue[head].bytes
+      heldBytes -= queue[head].bytes
       head += 1
       confirmed += 1
     }
@@ -329,7 +336,7 @@ public struct LinkSession<Item: Sendable>: Sendable {
   // MARK: time
 
   /// The host has handled what was read: what came is confirmed, once for all of it.
-  public mutating func endTurn(into effects: inout [LinkEffect<Item>]) {
+  @inlinable public mutating func endTurn(into effects: inout [LinkEffect<Item>]) {
     guard isUp, received > acknowledged else { return }
     acknowledged = received
     effects.append(.acknowledge(received))
@@ -356,7 +363,7 @@ public struct LinkSession<Item: Sendable>: Sendable {
 
   private mutating func giveUp(_ effects: inout [LinkEffect<Item>]) {
     gaveUp = true
-    counts.gaveUp += 1
+    tally.gaveUp += 1
     // Some of it may have arrived: numbers that were used are not used again.
     epoch += 1
     confirmed = 0
