@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Two sides of two relays each, federated one-sided over mutual TLS, driven by the published stubs of agentanycast
+"""Two clusters of two nodes each, federated one-sided over mutual TLS, driven by the published stubs of agentanycast
 0.7.3: registrations, refreshes and deletes converge; over many registrations, kills, partitions (both ways, one way),
 clocks an hour off (faketime), a whole side gone and back; a flood and absurd counters are bounded and counted.
 
@@ -89,18 +89,33 @@ class Relay(Node):
 
 
 class Side:
-    """A cluster: some relays that know each other. `others`: the side that it names as its peers."""
+    """A cluster of its own: its nodes know each other by it. `others`: the relays that it names as its peers."""
 
     def __init__(self, a, net: Net, folder: str, places: list[int], others: list[int], settings: list[str]):
         self.nodes = []
+
+        def posthouse(*words: str) -> None:
+            subprocess.run([str(pathlib.Path(a.bin) / "posthouse"), *words], check=True, capture_output=True,
+                           text=True, timeout=60)
+
+        # Certificates of nodes hold from an hour before they are made: on the clocks that are behind, too.
+        authority = f"{folder}/cluster-{places[0]}"
+        posthouse("tls", "init", "--dir", authority, "--name", f"side-{places[0]}")
         for place in places:
-            peers = [net.addresses[p] for p in [*places, *others] if p != place]
+            peers = [net.addresses[p] for p in others]
             name = f"relay-{place}"
-            extra = ["--insecure", "--registry", f"{net.addresses[place]}:50052", "--federation",
+            certificates = f"{authority}/{name}"
+            posthouse("tls", "issue", "--dir", authority, "--node", name, "--out", certificates)
+            extra = ["--node-name", name, "--cluster", f"{net.addresses[place]}:7400", "--cert-dir", certificates,
+                     "--set", "cluster.profile=local",
+                     # The first one founds the cluster.
+                     *(["--seeds", f"{net.addresses[places[0]]}:7400"] if place != places[0] else []),
+                     "--insecure", "--registry", f"{net.addresses[place]}:50052", "--federation",
                      f"{net.addresses[place]}:50053", "--relay-id", name, "--federation-ca",
                      f"{folder}/ca.pem", "--federation-cert", f"{folder}/{name}.pem",
-                     "--federation-key", f"{folder}/{name}.key", "--federation-peers",
-                     ",".join(f"{peer}:50053" for peer in peers)]
+                     "--federation-key", f"{folder}/{name}.key"]
+            if peers:
+                extra += ["--federation-peers", ",".join(f"{peer}:50053" for peer in peers)]
             for text in settings:
                 extra += ["--set", text]
             self.nodes.append(Relay(place, net, a.bin, keep=a.keep, extra=extra))
@@ -135,8 +150,8 @@ class World:
         self.a, self.report, self.net = a, report, net
         proof = a.counts == "proof"
         # The proof waits for the real time-out, 90 s.
-        self.timeout = 90 if proof else 5
-        settings = ["registry.ttl=20s", "federation.interval=" + ("1s" if proof else "200ms")]
+        self.timeout = 90 if proof else 4
+        settings = ["registry.ttl=" + ("20s" if proof else "12s"), "federation.interval=" + ("1s" if proof else "200ms")]
         if not proof:
             settings.append(f"federation.origin_timeout={self.timeout}s")
         self.left = Side(a, net, folder, [0, 1], [2, 3], settings)
@@ -255,8 +270,8 @@ def many(w: World, count: int = 20_000) -> None:
 
     done = poll(120 if w.a.counts == "proof" else 40, equal, 0.3)
     took = time.monotonic() - began
-    everywhere = all(client.peers(f"bulk{k}") == {f"m{i}" for i in range(k, count, 40)}
-                     for client in w.clients for k in range(40))
+    everywhere = poll(10, lambda: all(client.peers(f"bulk{k}") == {f"m{i}" for i in range(k, count, 40)}
+                                      for client in w.clients for k in range(40)), 0.5)
     stop.set()
     for one in beats:
         one.join()
@@ -293,7 +308,8 @@ def parted(w: World, what: str, cuts: list[tuple[int, int]]) -> None:
     w.unregister(w.left, 0, f"{tag}-0")
     w.register(w.right, 0, f"{tag}-new", tag)
     w.register(w.left, 1, f"{tag}-2", tag, f"{tag}-moved")
-    time.sleep(6)
+    # Longer than an origin may be silent, at the reduced counts.
+    time.sleep(4.5)
     served = poll(5, lambda: f"{tag}-0" not in w.left.clients[0].peers(tag)
                   and f"{tag}-new" in w.right.clients[0].peers(tag))
     w.report.check(f"{what}: each side serves what it knows", served, w.shown(tag))
@@ -496,7 +512,7 @@ def main() -> int:
         both = [(x, y) for x in (0, 1) for y in (2, 3)]
         parts = {
             "converge": converge,
-            "many": lambda w: many(w, 20_000 if a.counts == "proof" else 6_000),
+            "many": lambda w: many(w, 20_000 if a.counts == "proof" else 4_000),
             "killed": killed,
             "both-ways": lambda w: parted(w, "partition both ways", both + [(y, x) for x, y in both]),
             "one-way": lambda w: parted(w, "partition one way", both),
@@ -507,7 +523,8 @@ def main() -> int:
         }
         with World(a, report, net, folder) as world:
             for name, run in parts.items():
-                if not a.only or name in a.only.split(","):
+                # The third partition is the second one, seen from the other side.
+                if name in a.only.split(",") or not a.only and (a.counts == "proof" or name != "other-way"):
                     run(world)
     finally:
         net.close()

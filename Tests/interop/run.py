@@ -56,7 +56,7 @@ TESTS = [
     ("cluster", ["test_cluster.py"], (300, 300), "three nodes: one map, kill and start of each, joins, refusals"),
     ("cluster-moves", ["cluster_moves.py"], (300, 900), "slots move under load, nodes are killed meanwhile"),
     ("cluster-token", ["cluster_token.py"], (180, 180), "tenants, keys, JWTs, invites and their ends on three nodes"),
-    ("federation", ["federation.py"], (400, 1500), "two sides of two relays: kills, partitions, clocks, a side gone"),
+    ("federation", ["federation.py"], (400, 1500), "two federated clusters: kills, partitions, clocks, a cluster gone"),
     ("cluster-agents", ["cluster_agents.py"], (400, 900), "Skytale and SLIM agents whose ends and owner are on three nodes"),
     ("cluster-rolling", ["cluster_rolling.py"], (300, 600), "three nodes restarted in turn under agents and ChannelService load"),
     ("slim-versions", ["slim_versions.py"], (600, 600), "slim-bindings 1.0.1 to 3.3.1"),
