@@ -69,6 +69,13 @@ public struct NearProxies: Sendable {
     return found.origin
   }
 
+  /// The session behind a proxy alone: cheaper than all of its origin.
+  public func session(_ proxy: SessionID) -> SessionID? {
+    let index = proxy.index
+    guard index < slots.count, slots[index]?.id == proxy else { return nil }
+    return slots[index]?.origin.session
+  }
+
   /// - Returns: the proxy that ended.
   @discardableResult
   public mutating func close(_ session: SessionID, of node: NodeID) -> SessionID? {

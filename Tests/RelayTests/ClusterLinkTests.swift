@@ -35,6 +35,61 @@ struct ClusterLinkTests {
     #expect(live.texts == texts(50..<60))
   }
 
+  @Test("A message goes once to a node, however many of its sessions get it") func once() throws {
+    let cluster = try LinkedNodes(2)
+    #expect(cluster.waitUntilUp())
+    let readers = try (0..<8).map { _ in try TestReader(cluster.nodes[0], "acme/t/many") }
+    let publisher = try TestPublisher(cluster.nodes[1], "acme/t/many")
+    #expect(cluster.subscribers("acme/t/many", are: 8))
+    for start in stride(from: 0, to: 400, by: 100) {
+      #expect(try publisher.publish(texts(start..<(start + 100))).last == UInt64(start + 100))
+    }
+    for reader in readers {
+      try reader.read(400)
+      #expect(reader.sequences == Array(1...400))
+      #expect(reader.texts == texts(0..<400))
+    }
+    let traffic = try #require(cluster.nodes[1].facts().first).traffic
+    #expect(traffic.deliveriesSent == 3_200)
+    // A reader that was behind for a moment may have got some apart from the others.
+    #expect(traffic.messagesSent <= 800, "\(traffic.messagesSent)")
+  }
+
+  @Test("What is gathered leaves in order, each message once, in parts when it is for very many")
+  func gather() {
+    func delivery(_ sequence: UInt64) -> Delivery {
+      Delivery(
+        sequence: sequence, frame: Bytes([1, 2, 3]), type: 0, mls: .none, epoch: 0, generation: 0,
+        producer: 0, producerSequence: 0, wall: .zero, hasSuffix: false)
+    }
+    func session(_ index: Int) -> SessionID { SessionID(loop: 0, generation: 0, index: index) }
+    var gather = LinkGather()
+    #expect(gather.isEmpty)
+    // The second one comes from further back, the third has a hole, another channel comes between.
+    for sequence in 3...6 as ClosedRange<UInt64> { gather.add(session(1), 7, delivery(sequence)) }
+    for sequence in 1...5 as ClosedRange<UInt64> { gather.add(session(2), 7, delivery(sequence)) }
+    gather.add(session(2), 9, delivery(1))
+    for sequence in [2, 4, 8] as [UInt64] { gather.add(session(3), 7, delivery(sequence)) }
+    let ready = gather.take()
+    #expect(gather.isEmpty)
+    #expect(ready.map(\.channel) == [7, 7, 7, 7, 7, 7, 7, 9])
+    #expect(ready.map(\.delivery.sequence) == [1, 2, 3, 4, 5, 6, 8, 1])
+    #expect(
+      ready.map { $0.sessions.map(\.index) } == [
+        [2], [2, 3], [1, 2], [1, 2, 3], [1, 2], [1], [3], [2],
+      ])
+    let many = Limits.linkDeliverSessions + 5
+    for index in 0..<many {
+      for sequence in 1...3 as ClosedRange<UInt64> {
+        gather.add(session(index), 7, delivery(sequence))
+      }
+    }
+    let parts = gather.take()
+    #expect(parts.map(\.delivery.sequence) == [1, 1, 2, 2, 3, 3])
+    #expect(parts.allSatisfy { $0.sessions.count <= Limits.linkDeliverSessions })
+    #expect(Set(parts.filter { $0.delivery.sequence == 2 }.flatMap(\.sessions)).count == many)
+  }
+
   @Test("Skytale agents on two nodes hear each other, in order, and not themselves")
   func skytale() throws {
     let cluster = try LinkedNodes(3)

@@ -207,31 +207,26 @@ extension LinkHost {
     _ = enqueue(make(origin.session, number), on: link)
   }
 
-  /// One message for several sessions of a node goes there once: they come side by side.
+  /// One message for several sessions of a node goes there once.
   private func deliver(
     _ proxy: SessionID, _ ref: ChannelRef, _ delivery: Delivery, from shard: Int
   ) {
-    guard let (link, origin) = place(proxy),
-      let number = link.near.number(of: ref.id, for: link.peer)
+    let index = proxy.loop - Self.firstLoop
+    guard index >= 0, index < links.count, let session = links[index].near.session(proxy),
+      let number = links[index].near.number(of: ref.id, for: links[index].peer)
     else { return }
+    let link = links[index]
     link.with(proxy, shards: node.shardCount) { $0.owed[shard] &+= delivery.frame.count }
     link.traffic.deliveriesSent &+= 1
-    if let last = link.gathered, last.channel == number,
-      last.delivery.sequence == delivery.sequence, last.sessions.count < Limits.linkDeliverSessions
-    {
-      link.gathered?.sessions.append(origin.session)
-      return
-    }
-    flush(link)
-    link.gathered = NodeLink.Gathered(
-      sessions: [origin.session], channel: number, delivery: delivery)
+    link.gathered.add(session, number, delivery)
   }
 
   func flush(_ link: NodeLink) {
-    guard let ready = link.gathered else { return }
-    link.gathered = nil
-    link.traffic.messagesSent &+= 1
-    _ = enqueue(.deliver(ready.sessions, channel: ready.channel, ready.delivery), on: link)
+    if link.gathered.isEmpty { return }
+    for ready in link.gathered.take() {
+      link.traffic.messagesSent &+= 1
+      _ = enqueue(.deliver(ready.sessions, channel: ready.channel, ready.delivery), on: link)
+    }
   }
 }
 

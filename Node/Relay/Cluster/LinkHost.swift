@@ -294,7 +294,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   /// Nothing holds that was agreed with the peer.
   private func void(_ link: NodeLink, _ input: (UInt32) -> FarInput) {
     link.generation &+= 1
-    link.gathered = nil
+    link.gathered = LinkGather()
     link.refused = []
     closeProxies(of: link)
     tellShards(input(link.generation))

@@ -26,8 +26,8 @@ final class NodeLink {
   var near: NearProxies
   /// By the index of their ids.
   private var proxies: [Proxy] = []
-  /// A message for several sessions over there, as long as it is the same one.
-  var gathered: Gathered?
+  /// Messages for sessions over there, in the middle of what a shard said.
+  var gathered = LinkGather()
   /// Channels, by the peer's numbers, of which something was refused as another node's: all is until the peer introduces
   /// them anew.
   var refused: Set<UInt32> = []
@@ -42,12 +42,6 @@ final class NodeLink {
   var refusal = ""
   var traffic = LinkTraffic()
   let facts = Guarded(LinkFacts())
-
-  struct Gathered {
-    var sessions: [SessionID]
-    var channel: UInt32
-    var delivery: Delivery
-  }
 
   /// What the host keeps of a proxy beside its id.
   struct Proxy {
