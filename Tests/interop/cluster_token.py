@@ -3,9 +3,12 @@
 a tenant on all of them within 5 s, signing keys that change without a refusal, what goes on without a node, tenants
 whose slots move."""
 
+import base64
 import json
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -295,7 +298,34 @@ class Traffic:
             one.join(30)
 
 
-def rotations(r: Report, nodes: list[Member], keys: dict[str, str], places: Places) -> None:
+def held_rotation(r: Report, c: Cluster, nodes: list[Member], keys: dict[str, str], places: Places) -> None:
+    """A node that stands still for a moment does not have the new key: it must not sign meanwhile."""
+    n1, n2, n3 = nodes
+    key = keys[next(o for o in keys if places.of(o) == "n1")]
+
+    def kid() -> str:
+        head = n1.token(key).split(".")[0]
+        return json.loads(base64.urlsafe_b64decode(head + "=="))["kid"]
+
+    before = kid()
+    done: list = []
+    pid = c.pids()["n3"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        waits = threading.Thread(target=lambda: done.append(n1.json("signing-key", "rotate")))
+        waits.start()
+        time.sleep(0.7)
+        during, early = kid(), list(done)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    waits.join(20)
+    r.check("a new signing key waits for a node that stands still", during == before and not early, early)
+    r.check("and signs when that has it", done and done[0] and done[0]["kid"] == kid() != before, done)
+    r.check("to which it is good at once", [n.code(n1.token(key)) for n in (n3, n2)] == ["200"] * 2)
+
+
+def rotations(r: Report, c: Cluster, nodes: list[Member], keys: dict[str, str], places: Places) -> None:
+    held_rotation(r, c, nodes, keys, places)
     org = next(o for o in keys if places.of(o) == "n3")
     traffic = Traffic(nodes, keys[org], f"{org}/team/general")
     try:
@@ -480,7 +510,7 @@ def main() -> int:
         invites(r, nodes, keys, places)
         revocations(r, nodes, keys, places)
         slim(r, nodes, keys, places)
-        rotations(r, nodes, keys, places)
+        rotations(r, c, nodes, keys, places)
         without_nodes(r, c, nodes, keys, places)
         moves(r, c, nodes, keys)
     finally:

@@ -138,12 +138,23 @@ extension ClusterTokens {
 
   func fetchKeys() {
     let from = keyHost
-    guard from != .none, from != host.own, !isFetchingKeys else { return }
+    guard from != .none, from != host.own else { return }
+    if isFetchingKeys {
+      // They may have changed behind the answer that is on its way.
+      mustFetchKeysAgain = true
+      return
+    }
     isFetchingKeys = true
     let own = node.signing.value
     host.calls.call(from, "Keys", Self.mark(of: own), timeout: .seconds(2), on: loop) {
       [self] result in
       isFetchingKeys = false
+      defer {
+        if mustFetchKeysAgain, !isFetchingKeys {
+          mustFetchKeysAgain = false
+          fetchKeys()
+        }
+      }
       guard case .success(let bytes) = result else { return }
       if bytes.isEmpty {
         hasKeys.value = true

@@ -52,6 +52,7 @@ final class ClusterTokens: @unchecked Sendable {
   var announcedAt = Instant.zero
   var rotations: [@Sendable (Result<String, Fault>) -> Void] = []
   var isFetchingKeys = false
+  var mustFetchKeysAgain = false
   /// These are the cluster's keys, from any thread.
   let hasKeys: Guarded<Bool>
 
