@@ -11,6 +11,8 @@ final class ClusterAgent {
     var producerSequence: UInt64
     var size: Int
     var synced: Bool
+    /// How many times it was sent, under the same number.
+    var tries = 0
   }
   private unowned let world: ClusterWorld
   let number: Int
@@ -86,7 +88,7 @@ final class ClusterAgent {
       chosen.enter { [self] node in
         guard session == id else { return }
         for ref in refs { node.subscribe(self, ref, from: next[ref.id] ?? 1) }
-        for message in waiting where session == id { send(message) }
+        for message in waiting where session == id { send(message.id) }
         fill()
       }
     }
@@ -145,11 +147,14 @@ final class ClusterAgent {
       message.producerSequence = sequence[message.ref.id] ?? 0
       waiting.append(message)
       sent.insert(message.id)
-      send(message)
+      send(message.id)
     }
   }
 
-  private func send(_ message: Message) {
+  private func send(_ id: UInt64) {
+    guard let at = waiting.firstIndex(where: { $0.id == id }) else { return }
+    waiting[at].tries += 1
+    let message = waiting[at]
     world.tell(
       "agent \(number) sends \(message.id), \(message.producerSequence) in \(message.ref.name)")
     let publication = Publication(
@@ -194,8 +199,9 @@ final class ClusterAgent {
       case .accepted(let sequence, _):
         world.accepted(ref, sequence, id: id, synced: message.synced)
       case .refused(let fault, _):
-        // Surely not in the channel, unless it is too old to tell.
-        if fault.code != .producerStale {
+        // Surely not in the channel, unless it is too old to tell, or an earlier try may still get there: then it is not
+        // known, and is not sent again under another number.
+        if fault.code != .producerStale, message.tries == 1 {
           refused.append(message)
           left += 1
         }

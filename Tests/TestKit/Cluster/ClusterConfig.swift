@@ -26,6 +26,10 @@ public enum ClusterPlant: String, Sendable, CaseIterable {
   case creditLost = "credit-lost"
   /// A subscription that is asked again begins at the head.
   case cursorFromHead = "cursor-from-head"
+  /// A node hears of a revoked key when that happens, or never.
+  case noticesToldOnce = "notices-told-once"
+  /// A node that starts does not say again which keys it has ended.
+  case revocationForgotten = "revocation-forgotten"
 
   var engine: EngineFaults {
     switch self {

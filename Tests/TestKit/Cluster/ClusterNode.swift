@@ -8,6 +8,7 @@ internal import Membership
 internal import Metadata
 internal import Registry
 internal import Ring
+internal import Token
 
 /// One simulated node: the engines of a process, and what outlives it.
 final class ClusterNode {
@@ -55,7 +56,7 @@ final class ClusterNode {
   /// Nodes that took no mail, of which nobody has been told yet.
   private var unreachable: Set<Int> = []
   private var writer = ByteWriter()
-  private var isRunning = false
+  private var isCarryingOut = false
   var map: RingMap
   var sources: [UInt16: SlotSource] = [:]
   var targets: [UInt16: SlotTarget] = [:]
@@ -65,6 +66,9 @@ final class ClusterNode {
   var metadataAnswers: [UInt64: (MetadataAnswer) -> Void] = [:]
   var lastToken: UInt64 = 0
   var metadataWake = Int64.max
+  /// What nodes say of keys, and the keys that streams here live by.
+  var board = NoticeBoard(epoch: 0)
+  var keys: Set<RecordID> = []
   private var membership: MembershipEngine?
   private var memberWake = Int64.max
 
@@ -107,6 +111,9 @@ final class ClusterNode {
     world.clock.after(nanoseconds) { [weak self] in self?.enter(life: wanted, body) }
   }
 
+  /// Neither dead nor paused.
+  var isRunning: Bool { isAlive && nanoseconds >= pausedUntil }
+
   func pause(_ nanoseconds: Int64) {
     world.tell("node \(index) pauses for \(nanoseconds / 1_000_000) ms")
     pausedUntil = max(pausedUntil, self.nanoseconds + nanoseconds)
@@ -136,6 +143,7 @@ final class ClusterNode {
       ends[j] = End(session: session, effects: made)
     }
     startRegistry()
+    startBoard()
     startMap()
     startMembership()
     everySecond()
@@ -154,6 +162,7 @@ final class ClusterNode {
     }
     model.crashed(disk, power: power)
     model.audit(disk)
+    keys = []
     let gone = agents.values.sorted { $0.number < $1.number }
     agents = [:]
     for agent in gone { agent.lost() }
@@ -164,6 +173,7 @@ final class ClusterNode {
   private func everySecond() {
     after(Int64(world.random.within(900_000_000...1_100_000_000))) { node in
       node.gossipRound()
+      node.readBooks()
       node.readMap()
       node.everySecond()
     }
@@ -339,7 +349,8 @@ final class ClusterNode {
   }
 
   func connected(to j: Int, _ wire: ClusterWire) {
-    guard wire.isOpen else { return disconnected(from: j, wire) }
+    // It was over before this node, which paused, heard of it.
+    guard wire.isOpen else { return disconnected(from: j, nil) }
     if let old = ends[j]?.wire, old !== wire { world.close(old) }
     ends[j]?.wire = wire
     at(j) { $0.receiveConnected(at: $1, into: &$2) }
@@ -377,9 +388,9 @@ final class ClusterNode {
 
   /// Carries out what the links say, in order.
   func run() {
-    guard !isRunning, isAlive else { return }
-    isRunning = true
-    defer { isRunning = false }
+    guard !isCarryingOut, isAlive else { return }
+    isCarryingOut = true
+    defer { isCarryingOut = false }
     while let j = ends.keys.sorted().first(where: { ends[$0]?.effects.isEmpty == false }) {
       guard let effect = ends[j]?.effects.removeFirst() else { break }
       run(j, effect)

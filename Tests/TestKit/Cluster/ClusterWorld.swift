@@ -28,6 +28,7 @@ public final class ClusterWorld {
   var refs: [ChannelRef] = []
   private var agents: [ClusterAgent] = []
   private var skills: ClusterSkills?
+  private(set) var keys: ClusterKeys?
   /// Ordered pairs between which nothing passes.
   private var cut: Set<[Int]> = []
   var quiet = false
@@ -62,6 +63,7 @@ public final class ClusterWorld {
       clock.after(Int64(random.below(Int(seconds) * 600_000_000))) { agent.connect() }
     }
     skills?.start()
+    keys?.start(seconds: seconds)
     trouble()
     let broken = { [self] in
       !violations.isEmpty || nodes.contains { !$0.model.violations.isEmpty }
@@ -91,6 +93,7 @@ public final class ClusterWorld {
           self, mine.isEmpty ? [random.pick(refs)] : mine, messages: random.below(config.messages)))
     }
     skills = ClusterSkills(self)
+    keys = ClusterKeys(self)
   }
 
   private func firstMap() -> RingMap {
@@ -126,14 +129,18 @@ public final class ClusterWorld {
   func reaches(_ i: Int, _ j: Int) -> Bool { i == j || !cut.contains([i, j]) }
 
   /// Something without a connection: it may be lost, late, or overtaken.
-  func send(from i: Int, to j: Int, _ body: @escaping (ClusterNode) -> Void) {
-    if !reaches(i, j) || (!quiet && random.below(100) < config.lossPercent) { return }
+  func send(
+    from i: Int, to j: Int, isReliable: Bool = false, _ body: @escaping (ClusterNode) -> Void
+  ) {
+    if !reaches(i, j) { return }
+    if !isReliable, !quiet, random.below(100) < config.lossPercent { return }
     clock.after(latency()) { [self] in nodes[j].enter { body($0) } }
   }
 
-  /// A call with a deadline: `answer` gets nil when it failed. It may have been carried out all the same.
+  /// A call with a deadline: `answer` gets nil when it failed. It may have been carried out all the same. `isReliable`:
+  /// while both reach each other nothing of it is lost.
   func call<T>(
-    from i: Int, to j: Int, seconds: Int64 = 3,
+    from i: Int, to j: Int, seconds: Int64 = 3, isReliable: Bool = false,
     _ body: @escaping (ClusterNode, @escaping (T) -> Void) -> Void,
     _ answer: @escaping (ClusterNode, T?) -> Void
   ) {
@@ -148,8 +155,10 @@ public final class ClusterWorld {
       }
     }
     clock.after(seconds * 1_000_000_000) { end(nil) }
-    send(from: i, to: j) { [self] node in
-      body(node) { [self] value in send(from: j, to: i) { _ in end(value) } }
+    send(from: i, to: j, isReliable: isReliable) { [self] node in
+      body(node) { [self] value in
+        send(from: j, to: i, isReliable: isReliable) { _ in end(value) }
+      }
     }
   }
 
@@ -296,7 +305,7 @@ public final class ClusterWorld {
         return "registries \(first.index) and \(node.index) differ"
       }
     }
-    return skills?.unrest
+    return skills?.unrest ?? keys?.unrest
   }
 
   // MARK: checkers
