@@ -68,8 +68,10 @@ WAITING: set[str] = set()
 # Only with --counts proof, or when --only names them.
 PROOF = {"slim-versions"}
 
-# They measure rates or delays, or bind the ports of the documents: nothing runs beside them.
-ALONE = {"readme", "slow-subscriber", "join-million", "badclients", "drain", "takeover", "slim", "slim-slow"}
+# They measure rates or delays, or bind the ports of the documents, or are about the milliseconds in which an app has no
+# connection (what 3.3.8 publishes then is lost in the app): nothing runs beside them.
+ALONE = {"readme", "slow-subscriber", "join-million", "badclients", "drain", "takeover", "slim", "slim-slow", "slim-drain",
+         "slim-kill"}
 
 # Several nodes under load: one of these at a time.
 HEAVY = {"killloop", "slim-windows", "cluster-moves", "cluster-agents", "cluster-rolling", "cluster-token"}
