@@ -92,15 +92,6 @@ final class TestCluster: @unchecked Sendable {
   func logged(_ text: String) -> Bool { lines.withLock { $0.contains(text) } }
 }
 
-/// Polls with a deadline.
-func awaitThat(_ seconds: Int64 = 20, _ done: () throws -> Bool) throws {
-  let end = Timestamp.now() + .seconds(seconds)
-  while try !done() {
-    if Timestamp.now() > end { throw Fault(.deadlineExceeded, "it did not come to be in time") }
-    pauseThread(.milliseconds(10))
-  }
-}
-
 @Suite("Nodes of a cluster", .timeLimit(.minutes(3)), .serialized)
 struct ClusterHostTests {
   private func ask<Response: ProtoMessage>(

@@ -57,7 +57,7 @@ private final class TokenCluster: @unchecked Sendable {
 
   /// One map, nothing moves, one set of keys.
   func settle() throws {
-    try poll {
+    try awaitThat {
       let maps = nodes.compactMap { $0.cluster?.map.value }
       return Set(maps).count == 1 && maps[0].movingSlots.isEmpty
         && maps[0].nodes.count >= nodes.count
@@ -196,14 +196,6 @@ private final class TokenCluster: @unchecked Sendable {
     }
     return nil
   }
-
-  func poll(_ seconds: Int64 = 30, _ done: () throws -> Bool) throws {
-    let end = Timestamp.now() + .seconds(seconds)
-    while try !done() {
-      if Timestamp.now() > end { throw Fault(.deadlineExceeded, "it did not come to be in time") }
-      pauseThread(.milliseconds(10))
-    }
-  }
 }
 
 @Suite("Tokens in a cluster", .timeLimit(.minutes(5)), .serialized)
@@ -254,7 +246,7 @@ struct ClusterTokenTests {
     }
     // What was published on other nodes is counted at the tenant's.
     for org in orgs {
-      try cluster.poll(10) {
+      try awaitThat(10) {
         guard case .account(let view, _) = try cluster.admin(0, .account(org: org)) else {
           return false
         }
@@ -394,7 +386,7 @@ struct ClusterTokenTests {
     cluster.on(1) { $0.authority.receiveArrived(rows) }
     #expect(cluster.on(1) { $0.authority.knows(tenant) && $0.board.own.stands(grant) })
     #expect(cluster.on(0) { !$0.authority.knows(tenant) && $0.board.own.stands(grant) })
-    try cluster.poll(10) { cluster.on(0) { !$0.board.own.stands(grant) } }
+    try awaitThat(10) { cluster.on(0) { !$0.board.own.stands(grant) } }
     // What is told travels in the order of the calls that follow it.
     for place in 0..<3 { _ = try cluster.bearer(place, guestKey, .account(org: nil)) }
     for (place, reader) in readers.enumerated() {
@@ -408,7 +400,7 @@ struct ClusterTokenTests {
     cluster.on(1) { $0.authority.receiveDeparted([tenant.slot]) }
     for reader in readers { #expect(cluster.end(of: reader.1) == .permissionDenied) }
     for place in 0..<3 {
-      try cluster.poll(5) { try cluster.nodes[place].store.get(.state, key: row) == nil }
+      try awaitThat(5) { try cluster.nodes[place].store.get(.state, key: row) == nil }
     }
   }
 
@@ -443,7 +435,7 @@ struct ClusterTokenTests {
     stream.halfClose()
     #expect(try stream.next(timeout: .seconds(5)) == nil)
     try cluster.start(3)
-    try cluster.poll { cluster.fault(0, awayKey, .account(org: nil)) == nil }
+    try awaitThat { cluster.fault(0, awayKey, .account(org: nil)) == nil }
   }
 
   @Test("Signing keys change under load, and no token is refused by any node")

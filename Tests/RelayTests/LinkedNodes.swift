@@ -179,6 +179,15 @@ func eventually(_ condition: () -> Bool) -> Bool {
   return condition()
 }
 
+/// The same for what may throw; throws when the time is over.
+func awaitThat(_ seconds: Int64 = 30, _ done: () throws -> Bool) throws {
+  let end = Timestamp.now() + .seconds(seconds)
+  while try !done() {
+    if Timestamp.now() > end { throw Fault(.deadlineExceeded, "it did not come to be in time") }
+    pauseThread(.milliseconds(10))
+  }
+}
+
 /// Publishes over `ChannelService`, one stream.
 final class TestPublisher {
   private let client: GrpcBlockingClient

@@ -98,27 +98,19 @@ struct RingAdmin {
     do throws(Fault) {
       switch method {
       case AdminService.getRing.path:
-        reply(.success(try ring(keeper, try decode(request)).encoded()))
+        reply(.success(try ring(keeper, try .init(request: request)).encoded()))
       case AdminService.planRing.path:
-        let asked: AdminPlanRingRequest = try decode(request)
+        let asked = try AdminPlanRingRequest(request: request)
         try weighed(keeper.now.ledger, try plan(keeper.now.ledger, asked.withMoves), reply)
       case AdminService.getRingHistory.path:
         reply(.success(history(keeper.now.ledger).encoded()))
-      case AdminService.stageRing.path: stage(keeper, try decode(request), reply)
-      case AdminService.applyRing.path: apply(keeper, try decode(request), reply)
-      case AdminService.forgetNode.path: try forget(keeper, try decode(request), reply)
+      case AdminService.stageRing.path: stage(keeper, try .init(request: request), reply)
+      case AdminService.applyRing.path: apply(keeper, try .init(request: request), reply)
+      case AdminService.forgetNode.path: try forget(keeper, try .init(request: request), reply)
       default: throw Fault(.unimplemented, "no method \(method)")
       }
     } catch {
       reply(.failure(error))
-    }
-  }
-
-  private func decode<Request: ProtoMessage>(_ bytes: [UInt8]) throws(Fault) -> Request {
-    do {
-      return try Request(decoding: bytes)
-    } catch {
-      throw Fault(.badRequest, "the request is no valid \(Request.fullName)")
     }
   }
 

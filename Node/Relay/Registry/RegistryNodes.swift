@@ -1,7 +1,6 @@
 import Base
 import Codec
 import Gossip
-import Grpc
 import Loop
 import Messages
 import Ring
@@ -77,25 +76,17 @@ extension RegistryHost {
       let body = Array(request.dropFirst())
       switch kind {
       case .sync:
-        let wanted: AnycastSyncRegistrationsRequest = try decoded(body)
+        let wanted = try AnycastSyncRegistrationsRequest(request: body)
         let answer = try gossip.receiveSync(wanted, .everything, &registry, at: loop.now).encoded()
         reply(.success(answer))
       case .push:
-        let pushed: AnycastPushRegistrationsRequest = try decoded(body)
+        let pushed = try AnycastPushRegistrationsRequest(request: body)
         let answer = try gossip.receivePush(pushed, .everything, &registry, at: loop.now).encoded()
         // Once it is on disk here: then the peer need not offer it again.
         afterWrite { fault in reply(fault.map { .failure($0) } ?? .success(answer)) }
       }
     } catch {
       reply(.failure(error))
-    }
-  }
-
-  private func decoded<M: ProtoMessage>(_ bytes: [UInt8]) throws(Fault) -> M {
-    do throws(WireError) {
-      return try M(decoding: bytes)
-    } catch {
-      throw Fault(.badRequest, "the request is no valid \(M.fullName)")
     }
   }
 }

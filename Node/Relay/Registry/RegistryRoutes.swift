@@ -58,7 +58,7 @@ struct RegistryRoutes {
   }
 
   @Sendable private func unregister(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
-    let request: AnycastUnregisterSkillsRequest = try decoded(bytes)
+    let request = try AnycastUnregisterSkillsRequest(request: bytes)
     if request.peerID.isEmpty { throw Fault(.badRequest, "peer_id is required") }
     let proved = try host.proof.check(call, peerID: request.peerID, request: bytes)
     try host.registry.receiveUnregister(
@@ -67,7 +67,7 @@ struct RegistryRoutes {
   }
 
   @Sendable private func heartbeat(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
-    let request: AnycastHeartbeatRequest = try decoded(bytes)
+    let request = try AnycastHeartbeatRequest(request: bytes)
     if request.peerID.isEmpty { throw Fault(.badRequest, "peer_id is required") }
     let proved = try host.proof.check(call, peerID: request.peerID, request: bytes)
     let until = try host.registry.receiveHeartbeat(
@@ -84,23 +84,15 @@ struct RegistryRoutes {
   }
 
   @Sendable private func sync(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
-    let request: AnycastSyncRegistrationsRequest = try decoded(bytes)
+    let request = try AnycastSyncRegistrationsRequest(request: bytes)
     let trust = try host.trust(request.relayID, call)
     return try host.gossip.receiveSync(request, trust, &host.registry, at: call.loop.now).framed()
   }
 
   @Sendable private func push(_ call: GrpcCall, _ bytes: [UInt8]) throws(Fault) -> Bytes {
-    let request: AnycastPushRegistrationsRequest = try decoded(bytes)
+    let request = try AnycastPushRegistrationsRequest(request: bytes)
     let trust = try host.trust(request.relayID, call)
     return try host.gossip.receivePush(request, trust, &host.registry, at: call.loop.now).framed()
-  }
-
-  private func decoded<M: ProtoMessage>(_ bytes: [UInt8]) throws(Fault) -> M {
-    do throws(WireError) {
-      return try M(decoding: bytes)
-    } catch {
-      throw Fault(.badRequest, "the request is no valid \(M.fullName)")
-    }
   }
 }
 
