@@ -93,6 +93,36 @@ struct GossipTests {
     #expect(rig.discover(0).contains("lost-1") && rig.discover(1).contains("lost-0"))
   }
 
+  @Test(
+    "An agent whose forgotten end came from a fast clock registers at a slow one and is found everywhere",
+    arguments: [Set(["relay-1"]), ["relay-0", "relay-1", "relay-2"]])
+  func forgottenEnd(_ forgetful: Set<String>) throws {
+    var rig = GossipRig(
+      3, fanout: 2, skewSeconds: { $0 == 0 ? 3_600 : 0 },
+      settings: { if forgetful.contains($0.relayID) { $0.tombstoneCapacity = 1 } })
+    for peer in ["p", "q"] {
+      try rig.register(0, peer)
+      rig.round()
+      try rig.unregister(0, peer)
+      for _ in 0..<3 { rig.round() }
+    }
+    let holders = rig.relays.filter { $0.registry.record(of: "p") != nil }.map(
+      \.gossip.settings.relayID)
+    #expect(Set(holders) == Set(["relay-0", "relay-1", "relay-2"]).subtracting(forgetful))
+    let end = rig.issued["p"]
+    try rig.register(1, "p")
+    let begun = rig.relays[1].registry.record(of: "p")
+    #expect(try #require(end).wins(over: try #require(begun)))
+    // Where the end is still known it wins, comes back by a repair, and is outbid when the agent speaks up.
+    for _ in 0..<40 {
+      try rig.live(["p": 1])
+      rig.round()
+    }
+    let isConverged = rig.isConverged
+    #expect(isConverged)
+    for i in 0..<3 { #expect(rig.discover(i, "s0") + rig.discover(i) == ["p"]) }
+  }
+
   @Test("A killed relay's agents are hidden after the timeout everywhere, and return with it")
   func killed() throws {
     var rig = GossipRig(4, fanout: 2)

@@ -55,8 +55,10 @@ public struct GossipRig {
   /// Ordered pairs that do not reach each other.
   public var cut: Set<[Int]> = []
   public var traffic = Traffic()
-  /// Of each agent the largest record that a home has issued by request.
+  /// Of each agent the largest record that a home has issued by request, since its last end that was forgotten.
   public private(set) var issued: [String: Record] = [:]
+  /// Follows what becomes of tombstones, where a check wants that.
+  var graves: GraveWatch?
 
   /// `own`: each takes only what a relay says of itself; else everything.
   public init(
@@ -95,9 +97,10 @@ public struct GossipRig {
     _ i: Int, _ peer: String, _ skills: [String] = ["echo"]
   ) throws(Fault) {
     monotonic += 1
+    let before = relays[i].registry.record(of: peer)
     _ = try relays[i].registry.receiveRegister(
       Registration(peerID: peer, skills: skills.map { Skill(id: $0) }), at: now(i))
-    remember(i, peer)
+    remember(i, peer, before)
   }
 
   public mutating func heartbeat(_ i: Int, _ peer: String) throws(Fault) {
@@ -113,20 +116,28 @@ public struct GossipRig {
 
   public mutating func unregister(_ i: Int, _ peer: String) throws(Fault) {
     monotonic += 1
+    let before = relays[i].registry.record(of: peer)
     try relays[i].registry.receiveUnregister(peer, skills: [], at: now(i))
-    remember(i, peer)
+    remember(i, peer, before)
   }
 
   public mutating func discover(_ i: Int, _ skill: String = "echo") -> [String] {
     relays[i].registry.discover(Discovery(skill: skill, limit: 1_000), at: now(i))
   }
 
-  private mutating func remember(_ i: Int, _ peer: String) {
-    guard let record = relays[i].registry.record(of: peer) else { return }
-    guard let known = issued[peer], !record.wins(over: known) else {
-      issued[peer] = record
-      return
+  private mutating func look(_ i: Int, isTick: Bool = false) {
+    graves?.look(i, relays[i].registry, issued.keys, isTick: isTick)
+  }
+
+  /// `before`: what relay `i` held of the agent before it was asked.
+  private mutating func remember(_ i: Int, _ peer: String, _ before: Record?) {
+    look(i)
+    guard let record = relays[i].registry.record(of: peer), record != before else { return }
+    if let known = issued[peer], known.wins(over: record) {
+      let isForgotten = before == nil && graves?.forgotten.contains(known.stamp) == true
+      if !isForgotten { return }
     }
+    issued[peer] = record
   }
 
   // MARK: rounds
@@ -147,7 +158,10 @@ public struct GossipRig {
   /// Time without exchanges.
   public mutating func pass(seconds: Int64) {
     monotonic += seconds * 1_000_000_000
-    for i in relays.indices { relays[i].registry.receiveTick(at: now(i)) }
+    for i in relays.indices {
+      relays[i].registry.receiveTick(at: now(i))
+      look(i, isTick: true)
+    }
   }
 
   private mutating func carry(_ bytes: [UInt8]) -> [UInt8] {
@@ -173,16 +187,19 @@ public struct GossipRig {
         case .sync(let request):
           let asked = try AnycastSyncRegistrationsRequest(decoding: carry(request.encoded()))
           let answer = carry(try relays[j].sync(asked, trust, at: now(j)).encoded())
+          look(j)
           if isLost { break }
           next = relays[i].receive(
             try AnycastSyncRegistrationsResponse(decoding: answer), to: call, at: now(i))
         case .push(let request):
           let asked = try AnycastPushRegistrationsRequest(decoding: carry(request.encoded()))
           let answer = carry(try relays[j].push(asked, trust, at: now(j)).encoded())
+          look(j)
           if isLost { break }
           next = relays[i].receive(
             try AnycastPushRegistrationsResponse(decoding: answer), to: call, at: now(i))
         }
+        look(i)
         if isLost { relays[i].gossip.receiveFailure("lost", to: call, at: now(i)) }
       } catch {
         relays[i].gossip.receiveFailure("\(error)", refusesPush: true, to: call, at: now(i))
