@@ -288,6 +288,15 @@ public enum Limits {
   public static let linkSessions = 1 << 20
   /// Sessions that one frame with a message is for; more: a second frame.
   public static let linkDeliverSessions = 1_024
+  /// Bytes of mail after which a frame with several is full; one that is longer goes alone.
+  public static let linkBatchBytes = 48 << 10
+  /// Answers that one word stands for; more: a second.
+  public static let linkAnswers: UInt32 = 4_096
+  /// Answers that nobody waits for, and mail, after which a node says that it has them; fewer wait for so many
+  /// milliseconds.
+  public static let linkQuietAnswers: UInt32 = 256
+  public static let linkConfirmItems: UInt64 = 256
+  public static let linkDueMilliseconds: Int64 = 5
   /// Bytes of a link's frame besides the message in it; a longer frame ends the connection.
   public static let linkHeadBytes = 64 << 10
   /// Bytes handed to a link's connection and not on the socket; what comes then waits, not encoded yet.
@@ -386,6 +395,9 @@ public enum Limits {
   public static let forgottenSeconds: Int64 = 86_400
   /// Bytes of publishes of one session that another node has not answered; more: the session is read no further.
   public static let farPendingBytes = 4 << 20
+  /// Bytes of credit for which another node is told at once; less is gathered for so many milliseconds.
+  public static let farCreditBytes = 64 << 10
+  public static let farCreditMilliseconds: Int64 = 10
 
   // MARK: certificates of a cluster
   /// Bytes of a file of certificates or of a key; longer ones are refused.

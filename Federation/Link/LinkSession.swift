@@ -314,6 +314,18 @@ public struct LinkSession<Item: Sendable>: Sendable {
     effects.append(.deliver(item))
   }
 
+  /// Messages with numbers in a row.
+  @inlinable public mutating func receive(
+    first: UInt64, _ items: [Item], at now: Instant, into effects: inout [LinkEffect<Item>]
+  ) {
+    var sequence = first
+    for item in items {
+      receive(sequence: sequence, item, at: now, into: &effects)
+      guard isUp else { return }
+      sequence &+= 1
+    }
+  }
+
   @inlinable public mutating func receive(
     acknowledged upTo: UInt64, at now: Instant, into effects: inout [LinkEffect<Item>]
   ) {
@@ -337,10 +349,17 @@ public struct LinkSession<Item: Sendable>: Sendable {
   // MARK: time
 
   /// The host has handled what was read: what came is confirmed, once for all of it.
-  @inlinable public mutating func endTurn(into effects: inout [LinkEffect<Item>]) {
-    guard isUp, received > acknowledged else { return }
+  /// `isDue` false: only if it is much.
+  /// - Returns: false when something waits for a call that is due.
+  @discardableResult
+  @inlinable public mutating func endTurn(
+    isDue: Bool = true, into effects: inout [LinkEffect<Item>]
+  ) -> Bool {
+    guard isUp, received > acknowledged else { return true }
+    guard isDue || received - acknowledged >= Limits.linkConfirmItems else { return false }
     acknowledged = received
     effects.append(.acknowledge(received))
+    return true
   }
 
   public mutating func receiveTick(at now: Instant, into effects: inout [LinkEffect<Item>]) {

@@ -4,8 +4,9 @@ public import Engine
 /// What the node with the sessions is to do. In this order.
 public enum FarEffect: Sendable {
   case mail(NodeID, LinkMail)
-  // To a session of this loop, as an engine of this node would say it.
-  case deliver(SessionID, ChannelRef, Delivery, from: NodeID)
+  // To sessions of this loop, as an engine of this node would say it.
+  /// One message for all of these.
+  case deliver([SessionID], ChannelRef, Delivery, from: NodeID)
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
   case written(SessionID, count: Int)
   case subscribed(SessionID, ChannelRef, token: UInt64, head: UInt64, Fault?)
@@ -20,6 +21,8 @@ public enum FarEffect: Sendable {
   case wantMap(after: UInt64, ChannelRef)
   /// Publishes without a session: nobody waits for them. A peer that sends such breaks the rules, harmlessly.
   case stray(NodeID)
+  /// Call `payCredit` within `Limits.farCreditMilliseconds`.
+  case creditDue
 }
 
 /// The sessions of one loop that use channels owned by other nodes: what each has asked for and how far it came, so that a
@@ -29,66 +32,20 @@ public enum FarEffect: Sendable {
 /// of its own: the owner's table of producers makes the second of two harmless. A subscription remembers the last
 /// sequence that came, and begins anew behind it.
 public struct FarSessions {
-  private final class Far {
-    let id: SessionID
-    let principal: Principal
-    let kind: SessionKind
-    let producer: UInt64
-    /// The number of the last publish.
-    var number: UInt64 = 0
-    var uses: [ChannelID: Use] = [:]
-    /// Publishes not answered, in the order they came.
-    var pending = PendingQueue()
-    var isPaused = false
-    /// Too much of it waits for answers.
-    var isCrowded = false
-    /// Nodes that have heard of it.
-    var opened: Set<NodeID> = []
-    /// Those that asked for a pause, and those whose link is crowded.
-    var pausedBy: Set<NodeID> = []
-    var slowedBy: Set<NodeID> = []
-
-    init(_ id: SessionID, _ principal: Principal, _ kind: SessionKind, producer: UInt64) {
-      self.id = id
-      self.principal = principal
-      self.kind = kind
-      self.producer = producer
-    }
-  }
-
-  private final class Use {
-    let ref: ChannelRef
-    var owner: NodeID
-    /// The owner said that it is none: nothing is sent until a newer map names one.
-    var waits = false
-    var cursor: Cursor?
-    init(_ ref: ChannelRef, _ owner: NodeID) {
-      self.ref = ref
-      self.owner = owner
-    }
-  }
-
-  private struct Cursor {
-    var start: Start
-    var follow: Bool
-    var limit: UInt64
-    var token: UInt64
-    /// The session has heard that it is subscribed.
-    var isTold = false
-    /// The last sequence that came, or was there where it began; nil: not known yet.
-    var last: UInt64?
-    var count: UInt64 = 0
-    /// What the session published before the channel was another node's: not for it.
-    var own: [ClosedRange<UInt64>] = []
-  }
+  /// In the token of a publish for whose answer somebody waits.
+  public static let awaited: UInt64 = 1 << 63
 
   private let loop: Int
   private let writer: UInt64
-  private var sessions: [SessionID: Far] = [:]
-  /// Numbers of channels, as this loop told each node; and back.
+  private var sessions = FarTable()
+  /// Numbers of channels, as this loop told each node; and back: by what is behind the loop in a number.
   private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
-  private var refs: [UInt32: ChannelRef] = [:]
+  private var refs: [ChannelRef] = []
   private var numbered: [ChannelID: UInt32] = [:]
+  /// Rises whenever a node is to be told numbers anew: what uses remember of them is void.
+  private var told: UInt64 = 1
+  /// Sessions with credit that is not paid yet.
+  private var indebted: [SessionID] = []
   /// Whose links are crowded: who publishes there is read no further.
   private var crowded: Set<NodeID> = []
 
@@ -105,13 +62,13 @@ public struct FarSessions {
 
   /// Whether the session has used the channel through this.
   public func uses(_ id: SessionID, _ channel: ChannelID) -> Bool {
-    sessions[id]?.uses[channel] != nil
+    sessions[id]?.find(channel) != nil
   }
 
   /// Channels in use whose owner, as this was told last, is another than `owner` says.
   public func channels(whoseOwnerIsNot owner: (ChannelID) -> NodeID) -> [ChannelRef] {
     var found: [ChannelID: ChannelRef] = [:]
-    for far in sessions.values {
+    for far in sessions.all {
       for (id, use) in far.uses where use.owner != owner(id) { found[id] = use.ref }
     }
     return found.values.sorted { $0.id < $1.id }
@@ -127,7 +84,7 @@ public struct FarSessions {
     let use = use(far, ref, owner, &effects)
     far.number += 1
     var sent = publication
-    sent.token = far.number
+    sent.token = far.number | (publication.token == 0 ? 0 : FarSessions.awaited)
     if sent.producer == 0 { (sent.producer, sent.producerSequence) = (far.producer, far.number) }
     far.pending.append(
       PendingPublish(channel: ref.id, publication: sent, token: publication.token))
@@ -148,18 +105,18 @@ public struct FarSessions {
       effects.append(.subscribed(id, ref, token: token, head: cursor.last ?? 0, nil))
       return
     }
-    use.cursor = Cursor(start: start, follow: follow, limit: limit, token: token)
+    use.cursor = FarCursor(start: start, follow: follow, limit: limit, token: token)
     if !use.waits { sendCursor(far, use, &effects) }
   }
 
   public mutating func unsubscribe(
     _ id: SessionID, _ ref: ChannelRef, into effects: inout [FarEffect]
   ) {
-    guard let far = sessions[id], let use = far.uses[ref.id], use.cursor != nil else { return }
+    guard let far = sessions[id], let use = far.find(ref.id), use.cursor != nil else { return }
     use.cursor = nil
     if !use.waits {
       let number = introduce(ref, to: use.owner, &effects)
-      effects.append(.mail(use.owner, .unsubscribe(id, channel: number)))
+      effects.append(.mail(use.owner, .unsubscribe(far.id, channel: number)))
     }
   }
 
@@ -167,12 +124,31 @@ public struct FarSessions {
   public mutating func credit(
     _ id: SessionID, bytes: Int, to owner: NodeID, into effects: inout [FarEffect]
   ) {
-    guard bytes > 0, sessions[id]?.opened.contains(owner) == true else { return }
-    effects.append(.mail(owner, .credit(id, bytes: UInt64(bytes))))
+    guard bytes > 0, let far = sessions[id], far.opened.contains(owner) else { return }
+    let due = far.owe(bytes, to: owner)
+    if due >= Limits.farCreditBytes {
+      effects.append(.mail(owner, .credit(id, bytes: UInt64(far.takeDue(to: owner)))))
+    } else if !far.isIndebted {
+      far.isIndebted = true
+      indebted.append(id)
+      if indebted.count == 1 { effects.append(.creditDue) }
+    }
+  }
+
+  /// All credit that was too little to be worth a word by itself.
+  public mutating func payCredit(into effects: inout [FarEffect]) {
+    for id in indebted {
+      guard let far = sessions[id] else { continue }
+      far.isIndebted = false
+      for (owner, bytes) in far.takeDue() where far.opened.contains(owner) {
+        effects.append(.mail(owner, .credit(id, bytes: UInt64(bytes))))
+      }
+    }
+    indebted.removeAll(keepingCapacity: indebted.count <= 1_024)
   }
 
   public mutating func close(_ id: SessionID, into effects: inout [FarEffect]) {
-    guard let far = sessions.removeValue(forKey: id) else { return }
+    guard let far = sessions.remove(id) else { return }
     for owner in far.opened.sorted() { effects.append(.mail(owner, .closed(id))) }
   }
 
@@ -186,22 +162,22 @@ public struct FarSessions {
     word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
     word ^= word >> 31
     let made = Far(id, principal, kind, producer: word == 0 ? 1 : word)
-    sessions[id] = made
+    sessions.insert(made)
     return made
   }
 
   private func use(
     _ far: Far, _ ref: ChannelRef, _ owner: NodeID, _ effects: inout [FarEffect]
-  ) -> Use {
-    if let known = far.uses[ref.id] { return known }
-    let made = Use(ref, owner)
+  ) -> FarUse {
+    if let known = far.find(ref.id) { return known }
+    let made = FarUse(ref, owner)
     far.uses[ref.id] = made
     if owner == .none { wait(made, after: 0, &effects) }
     return made
   }
 
   /// Nothing is sent for it until `receiveOwner` names somebody.
-  private func wait(_ use: Use, after revision: UInt64, _ effects: inout [FarEffect]) {
+  private func wait(_ use: FarUse, after revision: UInt64, _ effects: inout [FarEffect]) {
     use.waits = true
     effects.append(.wantMap(after: revision, use.ref))
   }
@@ -223,7 +199,7 @@ public struct FarSessions {
     let use = use(far, moved.ref, owner, &effects)
     guard use.cursor == nil else { return }
     let start = moved.ref.archived ? Start.sequence(moved.next) : .live
-    var cursor = Cursor(start: start, follow: moved.follow, limit: moved.limit, token: 0)
+    var cursor = FarCursor(start: start, follow: moved.follow, limit: moved.limit, token: 0)
     cursor.isTold = true
     cursor.last = moved.ref.archived ? moved.next - 1 : nil
     cursor.own = moved.own
@@ -241,9 +217,9 @@ public struct FarSessions {
     if let known = numbered[ref.id] {
       number = known
     } else {
-      number = UInt32(loop) << 24 | UInt32(numbered.count & 0xff_ffff)
+      number = UInt32(loop) << 24 | UInt32(refs.count & 0xff_ffff)
       numbered[ref.id] = number
-      refs[number] = ref
+      refs.append(ref)
     }
     numbers[owner, default: [:]][ref.id] = number
     effects.append(.mail(owner, .channel(number, ref.family, name: ref.name)))
@@ -251,21 +227,30 @@ public struct FarSessions {
   }
 
   private func open(_ far: Far, at owner: NodeID, _ effects: inout [FarEffect]) {
-    if far.opened.insert(owner).inserted {
-      effects.append(.mail(owner, .opened(far.id, far.principal, far.kind)))
-    }
+    if far.opened.contains(owner) { return }
+    far.opened.append(owner)
+    effects.append(.mail(owner, .opened(far.id, far.principal, far.kind)))
+  }
+
+  private func ref(_ number: UInt32) -> ChannelRef? {
+    let at = Int(number & 0xff_ffff)
+    return Int(number >> 24) == loop && at < refs.count ? refs[at] : nil
   }
 
   private mutating func send(
-    _ publication: Publication, _ far: Far, _ use: Use, _ effects: inout [FarEffect]
+    _ publication: Publication, _ far: Far, _ use: FarUse, _ effects: inout [FarEffect]
   ) {
-    open(far, at: use.owner, &effects)
-    let number = introduce(use.ref, to: use.owner, &effects)
-    effects.append(.mail(use.owner, .publish(far.id, channel: number, publication)))
+    // What was told once holds until anything is void.
+    if use.told != told || use.toldTo != use.owner {
+      open(far, at: use.owner, &effects)
+      use.number = introduce(use.ref, to: use.owner, &effects)
+      (use.told, use.toldTo) = (told, use.owner)
+    }
+    effects.append(.mail(use.owner, .publish(far.id, channel: use.number, publication)))
   }
 
   /// Asks for the cursor as it stands: behind what came, for what is left of its limit.
-  private mutating func sendCursor(_ far: Far, _ use: Use, _ effects: inout [FarEffect]) {
+  private mutating func sendCursor(_ far: Far, _ use: FarUse, _ effects: inout [FarEffect]) {
     guard let cursor = use.cursor else { return }
     open(far, at: use.owner, &effects)
     let number = introduce(use.ref, to: use.owner, &effects)
@@ -286,10 +271,16 @@ public struct FarSessions {
   ) {
     switch mail {
     case .deliver(let ids, let channel, let delivery):
-      guard let ref = refs[channel] else { return effects.append(.stray(owner)) }
-      for id in ids { deliver(id, ref, delivery, owner, &effects) }
+      guard let ref = ref(channel) else { return effects.append(.stray(owner)) }
+      deliver(ids, ref, delivery, owner, &effects)
     case .answer(let id, let channel, let token, let mls, let outcome):
       answer(id, channel, token, mls, outcome, owner, &effects)
+    case .answers(let id, let channel, let token, let sequence, let count):
+      for i in 0..<UInt64(count) {
+        answer(
+          id, channel, token &+ i, .none, .accepted(sequence: sequence &+ i, duplicate: false),
+          owner, &effects)
+      }
     case .subscribed(let id, let channel, let token, let head, let fault):
       subscribed(id, channel, token, head, fault, owner, &effects)
     case .readEnded(let id, let channel):
@@ -297,7 +288,8 @@ public struct FarSessions {
       use.cursor = nil
       effects.append(.readEnded(id, use.ref))
     case .end(let id, let fault):
-      guard let far = sessions[id], far.opened.remove(owner) != nil else { return }
+      guard let far = sessions[id], far.isOpened(noMore: owner) else { return }
+      told &+= 1
       end(far, fault, &effects)
     case .pause(let id):
       guard let far = sessions[id], far.opened.contains(owner) else { return }
@@ -318,48 +310,53 @@ public struct FarSessions {
   private mutating func receiveNotOwner(
     _ channel: UInt32, _ revision: UInt64, _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
-    guard let ref = refs[channel], numbers[owner]?.removeValue(forKey: ref.id) != nil else {
+    guard let ref = ref(channel), numbers[owner]?.removeValue(forKey: ref.id) != nil else {
       return
     }
-    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
-      guard let use = sessions[id]?.uses[ref.id], use.owner == owner, !use.waits else { continue }
+    told &+= 1
+    for far in sessions.all {
+      guard let use = far.find(ref.id), use.owner == owner, !use.waits else { continue }
       wait(use, after: revision, &effects)
     }
   }
 
-  private func find(_ id: SessionID, _ channel: UInt32, _ owner: NodeID) -> (Far, Use)? {
-    guard let far = sessions[id], let ref = refs[channel], let use = far.uses[ref.id],
+  private func find(_ id: SessionID, _ channel: UInt32, _ owner: NodeID) -> (Far, FarUse)? {
+    guard let far = sessions[id], let ref = ref(channel), let use = far.find(ref.id),
       use.owner == owner
     else { return nil }
     return (far, use)
   }
 
-  private func deliver(
-    _ id: SessionID, _ ref: ChannelRef, _ delivery: Delivery, _ owner: NodeID,
+  private mutating func deliver(
+    _ ids: [SessionID], _ ref: ChannelRef, _ delivery: Delivery, _ owner: NodeID,
     _ effects: inout [FarEffect]
   ) {
-    guard let far = sessions[id], let use = far.uses[ref.id], use.owner == owner,
-      var cursor = use.cursor
-    else { return }
-    let cost = delivery.frame.count
-    // Read again from the archive, where nobody knows any more who sent it.
-    let isOwn =
-      delivery.producer == far.producer
-      || cursor.own.contains { $0.contains(delivery.sequence) }
-    // A channel that nobody keeps counts anew with another owner.
-    let isNew = delivery.sequence > cursor.last ?? 0 || !ref.archived
-    guard isNew, !isOwn else {
-      if isNew {
-        cursor.last = delivery.sequence
-        use.cursor = cursor
-      }
-      effects.append(.mail(owner, .credit(id, bytes: UInt64(cost))))
-      return
+    var passed = 0
+    // Mostly all of them get it.
+    while passed < ids.count, take(ids[passed], ref, delivery, owner, &effects) { passed += 1 }
+    if passed == ids.count { return effects.append(.deliver(ids, ref, delivery, from: owner)) }
+    var some = Array(ids[..<passed])
+    for id in ids[(passed + 1)...] where take(id, ref, delivery, owner, &effects) {
+      some.append(id)
     }
-    cursor.last = delivery.sequence
-    cursor.count += 1
-    use.cursor = cursor
-    effects.append(.deliver(id, ref, delivery, from: owner))
+    if !some.isEmpty { effects.append(.deliver(some, ref, delivery, from: owner)) }
+  }
+
+  /// Whether the message is one for the session. If it is not, its credit goes back.
+  private mutating func take(
+    _ id: SessionID, _ ref: ChannelRef, _ delivery: Delivery, _ owner: NodeID,
+    _ effects: inout [FarEffect]
+  ) -> Bool {
+    guard let far = sessions[id], let use = far.find(ref.id), use.owner == owner else {
+      return false
+    }
+    switch use.receive(delivery, publishedBy: far.producer) {
+    case .taken: return true
+    case .spared:
+      credit(id, bytes: delivery.frame.count, to: owner, into: &effects)
+      return false
+    case .unasked: return false
+    }
   }
 
   private func subscribed(
@@ -426,9 +423,9 @@ public struct FarSessions {
   /// The link told that what was agreed with that node is void (`LinkEffect.forgotten`): everything is asked again.
   public mutating func receiveForgotten(_ owner: NodeID, into effects: inout [FarEffect]) {
     numbers[owner] = nil
-    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
-      guard let far = sessions[id], far.opened.remove(owner) != nil else { continue }
-      effects.append(.forgive(id, owner))
+    told &+= 1
+    for far in sessions.all where far.isOpened(noMore: owner) {
+      effects.append(.forgive(far.id, owner))
       far.pausedBy.remove(owner)
       judge(far, &effects)
       ask(far, { $0.owner == owner && !$0.waits }, &effects)
@@ -438,25 +435,24 @@ public struct FarSessions {
   /// The link gave the node up: who waits for it there waits no more.
   public mutating func receiveUnreachable(_ owner: NodeID, into effects: inout [FarEffect]) {
     numbers[owner] = nil
-    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
-      guard let far = sessions[id], far.uses.values.contains(where: { $0.owner == owner }) else {
-        continue
-      }
-      far.opened.remove(owner)
+    told &+= 1
+    for far in sessions.all {
+      guard far.uses.values.contains(where: { $0.owner == owner }) else { continue }
+      _ = far.isOpened(noMore: owner)
       giveUp(far, Fault(.unavailable, "the node that owns the channel is out of reach"), &effects)
     }
   }
 
   /// No map names an owner that takes the channel, for too long.
   public mutating func receiveUnowned(_ ref: ChannelRef, into effects: inout [FarEffect]) {
-    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
-      guard let far = sessions[id], far.uses[ref.id]?.waits == true else { continue }
+    for far in sessions.all {
+      guard far.find(ref.id)?.waits == true else { continue }
       giveUp(far, Fault(.unavailable, "no node takes the channel at the moment"), &effects)
     }
   }
 
   private mutating func giveUp(_ far: Far, _ fault: Fault, _ effects: inout [FarEffect]) {
-    sessions[far.id] = nil
+    sessions.remove(far.id)
     for other in far.opened.sorted() { effects.append(.mail(other, .closed(far.id))) }
     effects.append(.end(far.id, fault))
   }
@@ -470,10 +466,7 @@ public struct FarSessions {
       return
     }
     guard crowded.remove(owner) != nil else { return }
-    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
-      guard let far = sessions[id], far.slowedBy.remove(owner) != nil else { continue }
-      judge(far, &effects)
-    }
+    for far in sessions.all where far.slowedBy.remove(owner) != nil { judge(far, &effects) }
   }
 
   /// The link took a publish no more: nothing of it has left. What has an answer gets it; a stream without answers
@@ -493,12 +486,12 @@ public struct FarSessions {
   public mutating func receiveOwner(
     of ref: ChannelRef, _ owner: NodeID, into effects: inout [FarEffect]
   ) {
-    for id in sessions.keys.sorted(by: { $0.value < $1.value }) {
-      guard let far = sessions[id], let use = far.uses[ref.id] else { continue }
+    for far in sessions.all {
+      guard let use = far.find(ref.id) else { continue }
       guard use.owner != owner || use.waits else { continue }
       if use.owner != owner, !use.waits, use.cursor != nil, far.opened.contains(use.owner) {
         let number = introduce(ref, to: use.owner, &effects)
-        effects.append(.mail(use.owner, .unsubscribe(id, channel: number)))
+        effects.append(.mail(use.owner, .unsubscribe(far.id, channel: number)))
       }
       far.slowedBy.remove(use.owner)
       judge(far, &effects)
@@ -514,7 +507,7 @@ public struct FarSessions {
 
   /// Cursors first: what the publishes bring about is then heard.
   private mutating func ask(
-    _ far: Far, _ which: (Use) -> Bool, _ effects: inout [FarEffect]
+    _ far: Far, _ which: (FarUse) -> Bool, _ effects: inout [FarEffect]
   ) {
     for key in far.uses.keys.sorted() {
       if let use = far.uses[key], which(use) { sendCursor(far, use, &effects) }

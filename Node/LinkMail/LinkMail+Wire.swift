@@ -52,6 +52,11 @@ extension LinkMail {
       w.append(bigEndian: token)
       w.append(mls.rawValue)
       w.append(outcome)
+    case .answers(let session, let channel, let token, let sequence, let count):
+      w.append(23, session, channel)
+      w.append(bigEndian: token)
+      w.append(bigEndian: sequence)
+      w.append(bigEndian: count)
     case .written(let session, let count):
       w.append(10, session)
       w.append(bigEndian: count)
@@ -161,6 +166,13 @@ extension LinkMail {
     case 20: self = .synced(try r.bigEndian())
     case 21: self = .slimReplay(try r.session(), try r.slimFamily(), try r.name())
     case 22: self = .slimReplayable(try r.session(), try r.slimFamily(), try r.name())
+    case 23:
+      self = .answers(
+        try r.session(), channel: try r.bigEndian(), token: try r.bigEndian(),
+        sequence: try r.bigEndian(), count: try r.bigEndian())
+      if case .answers(_, _, _, _, let count) = self, count > Limits.linkAnswers {
+        throw .malformed
+      }
     default: throw .malformed
     }
   }

@@ -19,6 +19,9 @@ public enum LinkMail: Sendable {
   /// One message for all of these.
   case deliver([SessionID], channel: UInt32, Delivery)
   case answer(SessionID, channel: UInt32, token: UInt64, mls: MLSKind, LinkOutcome)
+  /// So many answers at once, to publishes with tokens in a row, which took sequences in a row: none was a commit, a
+  /// second of two or refused. Only to a node that speaks version 2.
+  case answers(SessionID, channel: UInt32, token: UInt64, sequence: UInt64, count: UInt32)
   case written(SessionID, count: UInt32)
   case subscribed(SessionID, channel: UInt32, token: UInt64, head: UInt64, Fault?)
   case readEnded(SessionID, channel: UInt32)

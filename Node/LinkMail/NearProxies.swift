@@ -2,7 +2,8 @@ public import Base
 public import Engine
 
 /// The owner's side: sessions of other nodes, each under an id of this node's own, so that the engine knows no difference.
-public struct NearProxies: Sendable {
+/// Never copied: a look at one that a class holds would copy all of it.
+public struct NearProxies: ~Copyable, Sendable {
   /// Who stands behind a proxy.
   public struct Origin: Sendable, Equatable {
     public var node: NodeID
@@ -28,6 +29,10 @@ public struct NearProxies: Sendable {
   private var ids: [Key: SessionID] = [:]
   private var channels: [NodeID: [UInt32: ChannelRef]] = [:]
   private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
+  /// What was looked for last: mostly the same is next.
+  private var lastProxy: (key: Key, id: SessionID)?
+  private var lastChannel: (node: NodeID, number: UInt32, ref: ChannelRef)?
+  private var lastNumber: (node: NodeID, channel: ChannelID, number: UInt32)?
 
   /// `loop`: at most 253; the ids of two tables differ by it.
   public init(loop: Int = 253) {
@@ -59,8 +64,12 @@ public struct NearProxies: Sendable {
     return id
   }
 
-  public func proxy(of session: SessionID, of node: NodeID) -> SessionID? {
-    ids[Key(node: node, session: session)]
+  public mutating func proxy(of session: SessionID, of node: NodeID) -> SessionID? {
+    let key = Key(node: node, session: session)
+    if let lastProxy, lastProxy.key == key { return lastProxy.id }
+    guard let id = ids[key] else { return nil }
+    lastProxy = (key, id)
+    return id
   }
 
   public func origin(_ proxy: SessionID) -> Origin? {
@@ -80,6 +89,7 @@ public struct NearProxies: Sendable {
   @discardableResult
   public mutating func close(_ session: SessionID, of node: NodeID) -> SessionID? {
     guard let id = ids.removeValue(forKey: Key(node: node, session: session)) else { return nil }
+    lastProxy = nil
     slots[id.index] = nil
     generations[id.index] = (generations[id.index] &+ 1) & 0xff_ffff
     free.append(id.index)
@@ -91,6 +101,7 @@ public struct NearProxies: Sendable {
   public mutating func removeAll(of node: NodeID) -> [SessionID] {
     channels[node] = nil
     numbers[node] = nil
+    (lastChannel, lastNumber) = (nil, nil)
     let gone = ids.filter { $0.key.node == node }.sorted { $0.value.value < $1.value.value }
     return gone.compactMap { close($0.key.session, of: node) }
   }
@@ -100,11 +111,24 @@ public struct NearProxies: Sendable {
   public mutating func introduce(_ number: UInt32, _ ref: ChannelRef, by node: NodeID) {
     channels[node, default: [:]][number] = ref
     numbers[node, default: [:]][ref.id] = number
+    (lastChannel, lastNumber) = (nil, nil)
   }
 
-  public func channel(_ number: UInt32, of node: NodeID) -> ChannelRef? { channels[node]?[number] }
+  public mutating func channel(_ number: UInt32, of node: NodeID) -> ChannelRef? {
+    if let lastChannel, lastChannel.number == number, lastChannel.node == node {
+      return lastChannel.ref
+    }
+    guard let ref = channels[node]?[number] else { return nil }
+    lastChannel = (node, number, ref)
+    return ref
+  }
 
-  public func number(of channel: ChannelID, for node: NodeID) -> UInt32? {
-    numbers[node]?[channel]
+  public mutating func number(of channel: ChannelID, for node: NodeID) -> UInt32? {
+    if let lastNumber, lastNumber.channel == channel, lastNumber.node == node {
+      return lastNumber.number
+    }
+    guard let number = numbers[node]?[channel] else { return nil }
+    lastNumber = (node, channel, number)
+    return number
   }
 }

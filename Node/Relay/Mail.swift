@@ -13,6 +13,8 @@ enum Mail: Sendable {
   case closed(SessionID)
   // To the shard that holds a session.
   case deliver(SessionID, ChannelRef, Delivery)
+  /// To loop 0: for sessions of one other node.
+  case deliverFar(LinkGather.Ready)
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)
   case written(SessionID, count: Int)
   case subscribed(SessionID, ChannelRef, token: UInt64, head: UInt64, Fault?)

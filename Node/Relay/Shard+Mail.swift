@@ -47,7 +47,7 @@ extension Shard {
     case .resume(let session, let by):
       sessions.find(session)?.resume(by: by)
     case .run(let work): work(self)
-    case .disown: break
+    case .disown, .deliverFar: break
     case .slimReplay(let session, let channel): slim.receiveReplay(session, channel)
     case .slimReplayable(let session, let channel): slim.receiveReplayable(session, channel)
     case .slimTaken(let bytes): slim.receiveTaken(bytes, by: sender)

@@ -19,6 +19,9 @@ final class Shard: @unchecked Sendable {
   private var outbox: [[Mail]]
   /// Mail for sessions of other nodes: their ids name a link in place of a loop.
   private var linkOutbox: [Mail] = []
+  /// Messages for them, by link.
+  private var gathered: [LinkGather] = []
+  private var hasGathered = false
   /// What sessions of this loop ask of other nodes; nil: this node is alone.
   var far: ShardFar?
   /// Slots of this shard that are about to leave the node.
@@ -68,7 +71,25 @@ final class Shard: @unchecked Sendable {
 
   /// Puts mail for another loop with what leaves at the end of the turn.
   @inline(__always) func post(_ mail: Mail, to loop: Int) {
-    if loop < outbox.count { outbox[loop].append(mail) } else { linkOutbox.append(mail) }
+    if loop < outbox.count { return outbox[loop].append(mail) }
+    // An answer may pass messages; all else says what they must not pass.
+    if case .answer(_, _, _, let mls, _) = mail, mls != .commit {} else { takeGathered() }
+    linkOutbox.append(mail)
+  }
+
+  private func gather(_ session: SessionID, _ channel: ChannelRef, _ delivery: Delivery) {
+    let link = session.loop - LinkHost.firstLoop
+    while gathered.count <= link { gathered.append(LinkGather()) }
+    gathered[link].add(session, channel, delivery)
+    hasGathered = true
+  }
+
+  private func takeGathered() {
+    guard hasGathered else { return }
+    hasGathered = false
+    for link in gathered.indices where !gathered[link].isEmpty {
+      for ready in gathered[link].take() { linkOutbox.append(.deliverFar(ready)) }
+    }
   }
   @inline(__always) func post(_ message: borrowing SlimMessage, to shard: Int) {
     slimOutbox[shard].append(copy message)
@@ -216,6 +237,7 @@ final class Shard: @unchecked Sendable {
     }
     if let far {
       slim.handToNodes(far.links)
+      takeGathered()
       far.endTurn(&linkOutbox)
     }
     // Last: what went before may still hold one of them unretained.
@@ -251,6 +273,8 @@ final class Shard: @unchecked Sendable {
         deliver(session, channel, delivery, from: index)
       } else if session == SlimHub.session {
         slim.receive(delivery, of: channel)
+      } else if session.loop >= LinkHost.firstLoop {
+        gather(session, channel, delivery)
       } else {
         post(.deliver(session, channel, delivery), to: session.loop)
       }
@@ -395,5 +419,6 @@ final class Shard: @unchecked Sendable {
   var isQuiet: Bool {
     writesUnderWay == 0 && engine.counters.pendingBytes == 0 && slim.parting == 0
       && outbox.allSatisfy(\.isEmpty) && slimOutbox.allSatisfy(\.isEmpty) && linkOutbox.isEmpty
+      && !hasGathered
   }
 }

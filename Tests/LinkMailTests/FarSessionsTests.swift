@@ -127,8 +127,9 @@ import Testing
     far.receive(
       .subscribed(id, channel: number, token: 9, head: 0, nil), from: old, into: &made)
     far.receive(
-      .answer(id, channel: number, token: 1, mls: .none, .accepted(sequence: 1, duplicate: false)),
-      from: old, into: &made)
+      .answer(
+        id, channel: number, token: 1 | FarSessions.awaited, mls: .none,
+        .accepted(sequence: 1, duplicate: false)), from: old, into: &made)
     made = []
     far.receive(.notOwner(id, channel: number, token: 2, revision: 40), from: old, into: &made)
     guard case .wantMap(after: 40, _)? = made.first else {
@@ -151,8 +152,9 @@ import Testing
     // The old owner's late word means nothing any more.
     made = []
     far.receive(
-      .answer(id, channel: number, token: 2, mls: .none, .accepted(sequence: 7, duplicate: false)),
-      from: old, into: &made)
+      .answer(
+        id, channel: number, token: 2 | FarSessions.awaited, mls: .none,
+        .accepted(sequence: 7, duplicate: false)), from: old, into: &made)
     #expect(made.isEmpty)
   }
 
@@ -194,6 +196,89 @@ import Testing
     far.receive(.notOwner(bob, channel: 0, token: 1, revision: 40), from: owner, into: &made)
     far.receiveOwner(of: ref, owner, into: &made)
     #expect(mails() == ["channel", "a1", "a2", "a3", "b1", "b2"])
+  }
+
+  @Test("One word answers publishes in a row, each as it was asked") func answersInARow() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
+    let (id, who) = (SessionID(1), EngineRig.principal("acme"))
+    var made: [FarEffect] = []
+    // The fourth is one that nobody waits for.
+    for token in [11, 12, 13, 0, 15] as [UInt64] {
+      far.publish(
+        id, who, .service, ref,
+        Publication(frame: EngineRig.frame("m"), hasSuffix: true, type: 1, token: token), to: owner,
+        into: &made)
+    }
+    let tokens = made.compactMap { effect -> UInt64? in
+      if case .mail(_, .publish(_, _, let p)) = effect { p.token } else { nil }
+    }
+    #expect(tokens.map { $0 & FarSessions.awaited == 0 } == [false, false, false, true, false])
+    made = []
+    func answered() -> [String] {
+      defer { made = [] }
+      return made.map { effect in
+        guard case .answer(id, _, let token, _, .accepted(let sequence, false)) = effect else {
+          return "\(effect)"
+        }
+        return "\(token) at \(sequence)"
+      }
+    }
+    far.receive(
+      .answers(id, channel: 0, token: tokens[0], sequence: 7, count: 3), from: owner, into: &made)
+    #expect(answered() == ["11 at 7", "12 at 8", "13 at 9"])
+    far.receive(
+      .answers(id, channel: 0, token: tokens[3], sequence: 10, count: 1), from: owner, into: &made)
+    #expect(answered() == [])
+    // Twice is as good as once, and what was never asked is no answer.
+    far.receive(
+      .answers(id, channel: 0, token: tokens[2], sequence: 9, count: 1), from: owner, into: &made)
+    #expect(answered() == [])
+    far.receive(
+      .answers(id, channel: 0, token: tokens[4], sequence: 11, count: 4_000), from: owner,
+      into: &made)
+    #expect(answered() == ["15 at 11"])
+  }
+
+  @Test("Small credit is gathered, much is told at once, and none is told of a node that forgot")
+  func credit() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (one, two) = (NodeID(5), NodeID(6))
+    let who = EngineRig.principal("acme")
+    var made: [FarEffect] = []
+    func credits() -> [String] {
+      defer { made = [] }
+      return made.compactMap { effect in
+        switch effect {
+        case .mail(let node, .credit(let id, let bytes)): "\(node.value): \(id.value) \(bytes)"
+        case .creditDue: "due"
+        default: nil
+        }
+      }
+    }
+    for (id, owner) in [(SessionID(1), one), (SessionID(2), one), (SessionID(2), two)] {
+      let ref = EngineRig.channel("acme/ns/c\(owner.value)")
+      far.subscribe(
+        id, who, .skytale, ref, start: .live, follow: true, limit: 0, token: 1, to: owner,
+        into: &made)
+    }
+    made = []
+    far.credit(SessionID(1), bytes: 100, to: one, into: &made)
+    far.credit(SessionID(2), bytes: 50, to: one, into: &made)
+    far.credit(SessionID(1), bytes: 11, to: one, into: &made)
+    far.credit(SessionID(2), bytes: Limits.farCreditBytes, to: two, into: &made)
+    #expect(credits() == ["due", "6: 2 \(Limits.farCreditBytes)"])
+    far.payCredit(into: &made)
+    #expect(credits() == ["5: 1 111", "5: 2 50"])
+    far.payCredit(into: &made)
+    #expect(credits() == [])
+    far.credit(SessionID(1), bytes: 5, to: one, into: &made)
+    far.credit(SessionID(2), bytes: 6, to: two, into: &made)
+    #expect(credits() == ["due"])
+    far.receiveForgotten(one, into: &made)
+    made = []
+    far.payCredit(into: &made)
+    #expect(credits() == ["6: 2 6"])
   }
 
   @Test("Too much without an answer pauses the session, and answers let it go on") func paused() {

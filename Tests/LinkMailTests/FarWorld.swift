@@ -40,6 +40,7 @@ final class FarWorld {
   var now = Instant(nanoseconds: 1_000_000_000)
   var near = NearProxies()
   var far = FarSessions(loop: 3, writer: 77)
+  private var owesCredit = false
   var ends: [End] = []
   var agents: [SessionID: Agent] = [:]
   var isConnected = false
@@ -112,7 +113,8 @@ final class FarWorld {
   private func perform(_ effect: FarEffect) {
     switch effect {
     case .mail(_, let mail): enqueue(0, mail)
-    case .deliver(let id, let ref, let delivery, _): deliver(id, ref, delivery)
+    case .deliver(let ids, let ref, let delivery, _):
+      for id in ids { deliver(id, ref, delivery) }
     case .answer(let id, let ref, let token, _, let outcome): answer(id, ref, token, outcome)
     case .subscribed(let id, let ref, _, let head, let fault):
       guard fault == nil else { return faults.append("a subscription was refused") }
@@ -124,6 +126,7 @@ final class FarWorld {
     case .pause(let id): agents[id]?.isPaused = true
     case .resume(let id): agents[id]?.isPaused = false
     case .stray: faults.append("stray mail")
+    case .creditDue: owesCredit = true
     case .written, .readEnded, .forgive, .wantMap: break
     }
   }
@@ -242,7 +245,7 @@ final class FarWorld {
 
   // MARK: the link
 
-  func at<R>(
+  @discardableResult func at<R>(
     _ i: Int, _ body: (inout LinkSession<LinkMail>, Instant, inout [LinkEffect<LinkMail>]) -> R
   ) -> R {
     var made: [LinkEffect<LinkMail>] = []
@@ -270,7 +273,8 @@ final class FarWorld {
     switch effect {
     case .connect: if isCut { disconnected(i) } else { connect() }
     case .hello(let hello): put(i, .hello(hello))
-    case .send(let sequence, let mail): put(i, .mail(sequence: sequence, mail))
+    case .send(let sequence, let mail):
+      put(i, sequence % 2 == 0 ? .mails(first: sequence, [mail]) : .mail(sequence: sequence, mail))
     case .acknowledge(let upTo): put(i, .acknowledged(upTo))
     case .deliver(let mail):
       if i == 1 { return receive(mail) }
@@ -352,6 +356,8 @@ final class FarWorld {
       case .hello(let hello): at(i) { $0.receive(hello, at: $1, into: &$2) }
       case .mail(let sequence, let mail):
         at(i) { $0.receive(sequence: sequence, mail, at: $1, into: &$2) }
+      case .mails(let first, let mails):
+        at(i) { $0.receive(first: first, mails, at: $1, into: &$2) }
       case .acknowledged(let upTo): at(i) { $0.receive(acknowledged: upTo, at: $1, into: &$2) }
       }
       run()
@@ -362,6 +368,12 @@ final class FarWorld {
 
   func advance(_ milliseconds: Int64) {
     now = now + .milliseconds(milliseconds)
+    if owesCredit {
+      owesCredit = false
+      var made: [FarEffect] = []
+      far.payCredit(into: &made)
+      perform(made)
+    }
     rig.pass(.milliseconds(milliseconds))
     answerAgents()
     for i in 0..<2 where now >= ends[i].wakeAt {

@@ -67,6 +67,7 @@ import Testing
       LinkInterest(family: .slimB, name: name.any, count: 0),
     ]), .interest([]), .sync(91), .synced(92), .slimReplay(session, .slimA, name),
     .slimReplayable(session, .slimB, name.any),
+    .answers(session, channel: 1, token: 101, sequence: 102, count: 103),
   ]
 
   static let frames: [LinkFrame] =
@@ -75,6 +76,7 @@ import Testing
         LinkHello(
           node: NodeID(1), incarnation: 2, epoch: 3, versions: 4...5, heardIncarnation: 6,
           heardEpoch: 7, received: 8)), .acknowledged(9),
+      .mails(first: 200, [.pause(session)]), .mails(first: .max, Array(all.suffix(20))),
     ]
 
   private func encoded(_ frame: LinkFrame) -> [UInt8] {
@@ -114,13 +116,20 @@ import Testing
 
   @Test("Each kind has a number of its own") func numbers() {
     let kinds = Set(Self.all.map { mail in encoded(.mail(sequence: 1, mail))[14] })
-    #expect(kinds == Set(1...22))
+    #expect(kinds == Set(1...23))
   }
 
   @Test("Bytes that end early, or go on, are refused", arguments: 0..<frames.count)
   func cut(which: Int) {
     let bytes = Array(encoded(Self.frames[which])[5...])
     for end in bytes.indices {
+      // Between two mails of a frame it is a shorter frame: gRPC's length says where it ends.
+      if case .mails(let first, let all) = Self.frames[which],
+        case .mails(first, let some)? = try? decoded(Array(bytes[..<end]))
+      {
+        #expect(some.count < all.count)
+        continue
+      }
       #expect(throws: ReadError.self) { try decoded(Array(bytes[..<end])) }
     }
     #expect(throws: ReadError.self) { try decoded(bytes + [0]) }
@@ -142,18 +151,26 @@ import Testing
       }
       guard let frame = try? decoded(bytes) else { continue }
       accepted += 1
-      guard !holdsUnknownFault(bytes, frame) else { continue }
+      guard !holdsUnknownFault(frame) else { continue }
       #expect(Array(encoded(frame)[5...]) == bytes)
     }
     #expect(accepted > 10_000)
   }
 
   /// A name that this version does not know is read as `internal`; a delivery without a publisher has no use for its id.
-  private func holdsUnknownFault(_ bytes: [UInt8], _ frame: LinkFrame) -> Bool {
+  private func holdsUnknownFault(_ frame: LinkFrame) -> Bool {
     switch frame {
-    case .mail(_, .end), .mail(_, .answer(_, _, _, _, .refused)): true
-    case .mail(_, .subscribed(_, _, _, _, let fault)): fault != nil
-    case .mail(_, .deliver(_, _, let delivery)): delivery.publisher == nil
+    case .mail(_, let mail): holdsUnknownFault(mail)
+    case .mails(_, let mails): mails.contains { holdsUnknownFault($0) }
+    default: false
+    }
+  }
+
+  private func holdsUnknownFault(_ mail: LinkMail) -> Bool {
+    switch mail {
+    case .end, .answer(_, _, _, _, .refused): true
+    case .subscribed(_, _, _, _, let fault): fault != nil
+    case .deliver(_, _, let delivery): delivery.publisher == nil
     default: false
     }
   }
@@ -176,5 +193,52 @@ import Testing
       let bytes = [2] + bigEndianBytes(UInt64(1)) + [kind] + bigEndianBytes(UInt32.max)
       #expect(throws: ReadError.truncated) { try decoded(bytes) }
     }
+  }
+}
+
+@Suite("Mail gathered into frames") struct LinkBatchTests {
+  @Test("A batch is read as the mails that were put in, and is empty then") func gathers() throws {
+    var batch = LinkBatch()
+    for round in 0..<3 as Range<UInt64> {
+      var (count, bytes) = (batch.count, batch.bytes)
+      #expect(count == 0 && bytes == 0)
+      for i in 0..<40 as Range<UInt64> {
+        let hasRoom = batch.hasRoom(for: round * 100 + i, bytes: 20)
+        #expect(hasRoom)
+        batch.append(sequence: round * 100 + i, .credit(SessionID(i), bytes: i))
+      }
+      (count, bytes) = (batch.count, batch.bytes)
+      let frame = batch.take().array()
+      #expect(count == 40 && bytes == frame.count)
+      guard
+        case .mails(let first, let mails) = try frame[5...].withUnsafeBytes({ try LinkFrame($0) })
+      else {
+        Issue.record("another kind of frame")
+        return
+      }
+      #expect(first == round * 100 && mails.count == 40)
+      for (i, mail) in mails.enumerated() {
+        guard case .credit(SessionID(UInt64(i)), bytes: UInt64(i)) = mail else {
+          Issue.record("mail \(i) is \(mail)")
+          continue
+        }
+      }
+    }
+  }
+
+  @Test("A number left out, or a full frame, asks for the next frame") func room() {
+    var batch = LinkBatch()
+    batch.append(sequence: 7, .sync(1))
+    let tries: [(UInt64, Int)] = [
+      (8, 100), (9, 100), (7, 100), (8, Limits.linkBatchBytes - batch.bytes),
+      (8, Limits.linkBatchBytes),
+    ]
+    var room: [Bool] = []
+    for (sequence, bytes) in tries { room.append(batch.hasRoom(for: sequence, bytes: bytes)) }
+    #expect(room == [true, false, false, true, false])
+    // One that is longer than a frame should be goes alone.
+    _ = batch.take()
+    let alone = batch.hasRoom(for: 99, bytes: Limits.messageBytes)
+    #expect(alone)
   }
 }

@@ -2,9 +2,11 @@ import Base
 import Codec
 import Engine
 import Grpc
+import Link
 import Loop
 import Messages
 import Settings
+import TestKit
 import Testing
 
 @testable import Relay
@@ -35,6 +37,24 @@ struct ClusterLinkTests {
     #expect(live.texts == texts(50..<60))
   }
 
+  @Test("A node of the previous version and the others serve each other", arguments: [0, 1, 2])
+  func older(which: Int) throws {
+    let cluster = try LinkedNodes(3, older: which)
+    #expect(cluster.waitUntilUp())
+    for (at, node) in cluster.nodes.enumerated() {
+      let last = LinkHost.linkSettings.versions.upperBound
+      let spoken = node.facts().map { at == which || $0.name == "n\(which + 1)" ? last - 1 : last }
+      #expect(node.facts().map(\.version) == spoken)
+    }
+    let publisher = try TestPublisher(cluster.nodes[0], "acme/t/a")
+    #expect(try publisher.publish(texts(0..<300)) == Array(1...300))
+    for node in cluster.nodes {
+      let reader = try TestReader(node, "acme/t/a")
+      try reader.read(300)
+      #expect(reader.texts == texts(0..<300))
+    }
+  }
+
   @Test("A message goes once to a node, however many of its sessions get it") func once() throws {
     let cluster = try LinkedNodes(2)
     #expect(cluster.waitUntilUp())
@@ -63,16 +83,21 @@ struct ClusterLinkTests {
         producer: 0, producerSequence: 0, wall: .zero, hasSuffix: false)
     }
     func session(_ index: Int) -> SessionID { SessionID(loop: 0, generation: 0, index: index) }
+    let (seven, nine) = (EngineRig.channel("acme/ns/7"), EngineRig.channel("acme/ns/9"))
     var gather = LinkGather()
     #expect(gather.isEmpty)
     // The second one comes from further back, the third has a hole, another channel comes between.
-    for sequence in 3...6 as ClosedRange<UInt64> { gather.add(session(1), 7, delivery(sequence)) }
-    for sequence in 1...5 as ClosedRange<UInt64> { gather.add(session(2), 7, delivery(sequence)) }
-    gather.add(session(2), 9, delivery(1))
-    for sequence in [2, 4, 8] as [UInt64] { gather.add(session(3), 7, delivery(sequence)) }
+    for sequence in 3...6 as ClosedRange<UInt64> {
+      gather.add(session(1), seven, delivery(sequence))
+    }
+    for sequence in 1...5 as ClosedRange<UInt64> {
+      gather.add(session(2), seven, delivery(sequence))
+    }
+    gather.add(session(2), nine, delivery(1))
+    for sequence in [2, 4, 8] as [UInt64] { gather.add(session(3), seven, delivery(sequence)) }
     let ready = gather.take()
     #expect(gather.isEmpty)
-    #expect(ready.map(\.channel) == [7, 7, 7, 7, 7, 7, 7, 9])
+    #expect(ready.map(\.channel.name) == Array(repeating: seven.name, count: 7) + [nine.name])
     #expect(ready.map(\.delivery.sequence) == [1, 2, 3, 4, 5, 6, 8, 1])
     #expect(
       ready.map { $0.sessions.map(\.index) } == [
@@ -81,7 +106,7 @@ struct ClusterLinkTests {
     let many = Limits.linkDeliverSessions + 5
     for index in 0..<many {
       for sequence in 1...3 as ClosedRange<UInt64> {
-        gather.add(session(index), 7, delivery(sequence))
+        gather.add(session(index), seven, delivery(sequence))
       }
     }
     let parts = gather.take()

@@ -21,14 +21,18 @@ final class LinkedNodes {
   private let folder: TestFolder
   private let authority: ClusterAuthority
   let settings: LinkSettings
+  private let older: Int?
   private let loops: Int
   private(set) var nodes: [LinkedNode] = []
   private(set) var map: RingMap
 
-  /// The last node owns every slot.
-  init(_ count: Int, loops: Int = 2, settings: LinkSettings = LinkSettings()) throws {
+  /// The last node owns every slot. `older`: speaks the previous version of the link only.
+  init(
+    _ count: Int, loops: Int = 2, settings: LinkSettings = LinkHost.linkSettings, older: Int? = nil
+  ) throws {
     folder = try TestFolder()
     self.settings = settings
+    self.older = older
     self.loops = loops
     authority = try ClusterAuthority.make(cluster: "test", at: wallClock())
     map = RingMap(replicas: 1)
@@ -58,6 +62,11 @@ final class LinkedNodes {
 
   private func make(_ index: Int, incarnation: UInt64) throws -> LinkedNode {
     let id = NodeID(UInt64(index + 1))
+    var settings = settings
+    if index == older {
+      let last = settings.versions.upperBound - 1
+      settings.versions = last...last
+    }
     return try LinkedNode(
       id: id, data: "\(folder.path)/n\(index + 1)", loops: loops,
       tls: ClusterTlsContext(try certificates(id, "n\(index + 1)")), incarnation: incarnation,

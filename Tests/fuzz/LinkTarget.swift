@@ -38,12 +38,17 @@ struct LinkTarget: FuzzTarget {
           frame: frame, sequence: 3, sender: session)),
       .interest([LinkInterest(family: .slimA, name: name, count: 2)]), .sync(1), .synced(2),
       .slimReplay(session, .slimA, name), .slimReplayable(session, .slimB, name),
+      .answers(session, channel: 1, token: 3, sequence: 4, count: 5),
     ]
     let hello = LinkHello(
       node: NodeID(1), incarnation: 2, epoch: 3, versions: 1...2, heardIncarnation: 4,
       heardEpoch: 5, received: 6)
     let frames: [LinkFrame] =
-      mail.map { .mail(sequence: 9, $0) } + [.hello(hello), .acknowledged(8)]
+      mail.map { .mail(sequence: 9, $0) } + [
+        .hello(hello), .acknowledged(8),
+        .mails(first: 3, [.credit(session, bytes: 1), .deliver([session], channel: 1, delivery)]),
+        .mails(first: 4, [.pause(session), .resume(session), .sync(2)]),
+      ]
     corpus = frames.map { frame in
       var writer = ByteWriter()
       return Array(frame.encoded(&writer).array()[5...])

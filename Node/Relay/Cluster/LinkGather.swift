@@ -1,13 +1,14 @@
 import Base
 import Engine
 
-/// Messages for the sessions of one other node, until what a shard said in a turn has been gone through: one that several
-/// of them get leaves once. Engines tell it session by session, each in the order of the channel; so within a channel what
-/// leaves is in the order of sequences.
+/// Messages of a shard for the sessions of one other node, until its turn ends: one that several of them get leaves once.
+/// Engines tell it session by session, each in the order of the channel; so within a channel what leaves is in the order of
+/// sequences.
 struct LinkGather {
-  struct Ready {
+  /// A message and the proxies of those that get it.
+  struct Ready: Sendable {
     var sessions: [SessionID]
-    let channel: UInt32
+    let channel: ChannelRef
     let delivery: Delivery
 
     /// One that was read from the archive tells less than one that is just written.
@@ -17,18 +18,24 @@ struct LinkGather {
     }
   }
 
-  /// By the channels' numbers in `places`; in each, by sequence.
+  /// By the channels' ids in `places`; in each, by sequence.
   private var channels: [[Ready]] = []
-  private var places: [UInt32: Int] = [:]
+  private var places: [ChannelID: Int] = [:]
   /// Where the last one went: the next of its session mostly goes right behind.
-  private var last = (channel: UInt32.max, place: 0, at: 0)
+  private var last: (channel: ChannelID, place: Int, at: Int)?
+  /// Sessions of the last message that left: the next has as many, mostly.
+  private var usual = 1
 
   var isEmpty: Bool { channels.isEmpty }
 
-  mutating func add(_ session: SessionID, _ channel: UInt32, _ delivery: Delivery) {
-    let place = place(of: channel)
+  mutating func add(_ session: SessionID, _ channel: ChannelRef, _ delivery: Delivery) {
+    let place = place(of: channel.id)
     let sequence = delivery.sequence
-    var at = last.channel == channel ? last.at + 1 : 0
+    var at = 0
+    if let last, last.channel == channel.id {
+      // Live, a message goes to all before the next one comes.
+      at = channels[place][last.at].delivery.sequence == sequence ? last.at : last.at + 1
+    }
     let count = channels[place].count
     if at >= count || channels[place][at].delivery.sequence != sequence {
       at = firstNot(before: sequence, in: channels[place])
@@ -36,18 +43,21 @@ struct LinkGather {
     while at < count, channels[place][at].delivery.sequence == sequence {
       if channels[place][at].hasRoom(for: delivery) {
         channels[place][at].sessions.append(session)
-        last = (channel, place, at)
+        last = (channel.id, place, at)
         return
       }
       at += 1
     }
+    var sessions: [SessionID] = []
+    sessions.reserveCapacity(usual)
+    sessions.append(session)
     channels[place].insert(
-      Ready(sessions: [session], channel: channel, delivery: delivery), at: at)
-    last = (channel, place, at)
+      Ready(sessions: sessions, channel: channel, delivery: delivery), at: at)
+    last = (channel.id, place, at)
   }
 
-  private mutating func place(of channel: UInt32) -> Int {
-    if last.channel == channel { return last.place }
+  private mutating func place(of channel: ChannelID) -> Int {
+    if let last, last.channel == channel { return last.place }
     if let known = places[channel] { return known }
     channels.append([])
     places[channel] = channels.count - 1
@@ -66,7 +76,11 @@ struct LinkGather {
 
   /// All of it, in the order in which it is to leave; it is empty then.
   mutating func take() -> [Ready] {
-    defer { self = LinkGather() }
-    return channels.count == 1 ? channels[0] : Array(channels.joined())
+    let all = channels.count == 1 ? channels[0] : Array(channels.joined())
+    usual = max(1, all.last?.sessions.count ?? 1)
+    channels.removeAll(keepingCapacity: channels.count <= 64)
+    places.removeAll(keepingCapacity: places.count <= 64)
+    last = nil
+    return all
   }
 }

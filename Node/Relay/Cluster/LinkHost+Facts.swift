@@ -19,7 +19,9 @@ extension LinkHost {
         case .down: facts.state = "down"
         case .connecting: facts.state = "connecting"
         case .greeting: facts.state = "greeting"
-        case .up: facts.state = "up"
+        case .up(let version):
+          facts.state = "up"
+          facts.version = version
         }
       }
       facts.outputBytes = link.stream?.queuedBytes ?? 0
@@ -45,6 +47,9 @@ extension LinkHost {
       node.metrics.counter(name, help, labels) { Double(read(facts.value)) }
     }
     gauge("posthouse_link_up", "1 when messages go through to the node") { $0.isUp ? 1 : 0 }
+    gauge("posthouse_link_version", "The link's version that both ends speak; 0: none yet") {
+      Int($0.version)
+    }
     gauge("posthouse_link_queued_bytes", "Bytes the node has not confirmed") { $0.queuedBytes }
     gauge("posthouse_link_output_bytes", "Bytes on their way into the connection") {
       $0.outputBytes

@@ -10,8 +10,10 @@ extension LinkHost {
   /// nodes.
   func receive(_ asked: [FarMail], _ said: [Mail], from shard: Int) {
     var unreachable: [NodeID] = []
+    var last: NodeLink?
     for one in asked {
-      guard let link = link(to: one.node), link.generation == one.generation else { continue }
+      if last?.peer != one.node { last = link(to: one.node) }
+      guard let link = last, link.generation == one.generation else { continue }
       numbers.note(one.mail, ofMany: node.shardCount > 1)
       switch enqueue(one.mail, on: link) {
       case .taken: break
@@ -27,7 +29,7 @@ extension LinkHost {
     }
     guard !said.isEmpty else { return }
     for mail in said { reply(mail, from: shard) }
-    for link in links { flush(link) }
+    for link in links where link.answers != nil { answersGathered(link) }
   }
 
   private func put(_ input: FarInput, for shard: Int) {
@@ -43,6 +45,10 @@ extension LinkHost {
     case .deliver(let ids, let channel, let delivery): deliver(ids, channel, delivery, from: link)
     case .answer(let id, let channel, let token, let mls, let outcome):
       hand(id, channel, link) { .answer(id, channel: $0, token: token, mls: mls, outcome) }
+    case .answers(let id, let channel, let token, let sequence, let count):
+      hand(id, channel, link) {
+        .answers(id, channel: $0, token: token, sequence: sequence, count: count)
+      }
     case .subscribed(let id, let channel, let token, let head, let fault):
       hand(id, channel, link) { .subscribed(id, channel: $0, token: token, head: head, fault) }
     case .readEnded(let id, let channel): hand(id, channel, link) { .readEnded(id, channel: $0) }

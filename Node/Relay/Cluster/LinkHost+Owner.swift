@@ -96,6 +96,7 @@ extension LinkHost {
 
   func refuse(_ id: SessionID, _ number: UInt32, _ token: UInt64, on link: NodeLink) {
     link.refused.insert(number)
+    flushAnswers(link)
     _ = enqueue(
       .notOwner(id, channel: number, token: token, revision: map?.revision ?? 0), on: link)
   }
@@ -147,11 +148,9 @@ extension LinkHost {
   /// What a shard says to sessions of other nodes.
   func reply(_ mail: Mail, from shard: Int) {
     switch mail {
-    case .deliver(let id, let ref, let delivery): deliver(id, ref, delivery, from: shard)
+    case .deliverFar(let ready): deliver(ready, from: shard)
     case .answer(let id, let ref, let token, let mls, let outcome):
-      tell(id, ref) {
-        .answer($0, channel: $1, token: token, mls: mls, LinkOutcome(outcome))
-      }
+      answer(id, ref, token, mls, outcome)
     case .written(let id, let count):
       tell(id) { .written($0, count: UInt32(clamping: count)) }
     case .subscribed(let id, let ref, let token, let head, let fault):
@@ -159,7 +158,7 @@ extension LinkHost {
     case .readEnded(let id, let ref): tell(id, ref) { .readEnded($0, channel: $1) }
     case .end(let id, let fault):
       guard let (link, origin) = place(id) else { return }
-      flush(link)
+      flushAnswers(link)
       _ = enqueue(.end(origin.session, fault), on: link)
       link.near.close(origin.session, of: link.peer)
       end(id, on: link, sparing: shard)
@@ -191,42 +190,87 @@ extension LinkHost {
     return (links[index], origin)
   }
 
+  /// The link of a proxy and the session behind it: cheaper than all of its origin.
+  private func find(_ proxy: SessionID) -> (NodeLink, SessionID)? {
+    let index = proxy.loop - Self.firstLoop
+    guard index >= 0, index < links.count, let session = links[index].near.session(proxy) else {
+      return nil
+    }
+    return (links[index], session)
+  }
+
   private func tell(_ proxy: SessionID, _ make: (SessionID) -> LinkMail) {
-    guard let (link, origin) = place(proxy) else { return }
-    flush(link)
-    _ = enqueue(make(origin.session), on: link)
+    guard let (link, session) = find(proxy) else { return }
+    flushAnswers(link)
+    _ = enqueue(make(session), on: link)
   }
 
   private func tell(
     _ proxy: SessionID, _ ref: ChannelRef, _ make: (SessionID, UInt32) -> LinkMail
   ) {
-    guard let (link, origin) = place(proxy),
+    guard let (link, session) = find(proxy),
       let number = link.near.number(of: ref.id, for: link.peer)
     else { return }
-    flush(link)
-    _ = enqueue(make(origin.session, number), on: link)
+    flushAnswers(link)
+    _ = enqueue(make(session, number), on: link)
+  }
+
+  /// Mostly one of a row, which makes one word.
+  private func answer(
+    _ proxy: SessionID, _ ref: ChannelRef, _ token: UInt64, _ mls: MLSKind,
+    _ outcome: PublishOutcome
+  ) {
+    guard let (link, session) = find(proxy),
+      let number = link.near.number(of: ref.id, for: link.peer)
+    else { return }
+    if case .accepted(let sequence, false) = outcome, mls != .commit, link.version >= 2 {
+      if link.answers?.takes(session, number, token: token, sequence: sequence) == true { return }
+      flushAnswers(link)
+      link.answers = AnswerRun(
+        session: session, channel: number, token: token, sequence: sequence,
+        isQuiet: token & FarSessions.awaited == 0 && ref.archived)
+      return
+    }
+    flushAnswers(link)
+    _ = enqueue(
+      .answer(session, channel: number, token: token, mls: mls, LinkOutcome(outcome)), on: link)
   }
 
   /// One message for several sessions of a node goes there once.
-  private func deliver(
-    _ proxy: SessionID, _ ref: ChannelRef, _ delivery: Delivery, from shard: Int
-  ) {
-    let index = proxy.loop - Self.firstLoop
-    guard index >= 0, index < links.count, let session = links[index].near.session(proxy),
-      let number = links[index].near.number(of: ref.id, for: links[index].peer)
+  private func deliver(_ ready: LinkGather.Ready, from shard: Int) {
+    let index = ready.sessions[0].loop - Self.firstLoop
+    guard index >= 0, index < links.count,
+      let number = links[index].near.number(of: ready.channel.id, for: links[index].peer)
     else { return }
     let link = links[index]
-    link.with(proxy, shards: node.shardCount) { $0.owed[shard] &+= delivery.frame.count }
-    link.traffic.deliveriesSent &+= 1
-    link.gathered.add(session, number, delivery)
+    let cost = ready.delivery.frame.count
+    var sessions = ready.sessions
+    var found = 0
+    for proxy in ready.sessions {
+      guard let session = link.near.session(proxy) else { continue }
+      link.owe(cost, proxy, to: shard, shards: node.shardCount)
+      sessions[found] = session
+      found += 1
+    }
+    if found == 0 { return }
+    sessions.removeLast(sessions.count - found)
+    link.traffic.deliveriesSent &+= found
+    link.traffic.messagesSent &+= 1
+    _ = enqueue(.deliver(sessions, channel: number, ready.delivery), on: link)
   }
 
-  func flush(_ link: NodeLink) {
-    if link.gathered.isEmpty { return }
-    for ready in link.gathered.take() {
-      link.traffic.messagesSent &+= 1
-      _ = enqueue(.deliver(ready.sessions, channel: ready.channel, ready.delivery), on: link)
-    }
+  /// What was put together of answers leaves.
+  func flushAnswers(_ link: NodeLink) {
+    guard let run = link.answers else { return }
+    link.answers = nil
+    _ = enqueue(
+      run.count == 1
+        ? .answer(
+          run.session, channel: run.channel, token: run.token, mls: .none,
+          .accepted(sequence: run.sequence, duplicate: false))
+        : .answers(
+          run.session, channel: run.channel, token: run.token, sequence: run.sequence,
+          count: run.count), on: link)
   }
 }
 

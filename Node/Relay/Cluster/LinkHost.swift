@@ -49,6 +49,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   /// SLIM between this node and the others. On loop 0.
   private(set) var slim: LinkSlim!
   private var effects: [(NodeLink, LinkEffect<LinkMail>)] = []
+  /// Memory for what a link session says, between two calls.
+  private var spare: [LinkEffect<LinkMail>] = []
   private var isRunning = false
   private var isTicking = false
   private var isOver = false
@@ -65,7 +67,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   /// any earlier process of this node.
   init(
     node: NodeHost, own: NodeID, incarnation: UInt64, tls: ClusterTlsContext,
-    settings: LinkSession<LinkMail>.Settings = LinkSession<LinkMail>.Settings()
+    settings: LinkSession<LinkMail>.Settings = LinkHost.linkSettings
   ) {
     self.node = node
     self.own = own
@@ -84,6 +86,12 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       _ = shard.loop.call { shard.far = ShardFar(shard, self, writer: writer) }
     }
     _ = loop.call { self.slim.open() }
+  }
+
+  static var linkSettings: LinkSession<LinkMail>.Settings {
+    var settings = LinkSession<LinkMail>.Settings()
+    settings.versions = LinkFrame.versions
+    return settings
   }
 
   /// For the server that `register` is given, and for calls: a peer that is gone is missed within seconds.
@@ -208,10 +216,13 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     default: break
     }
     var made: [LinkEffect<LinkMail>] = []
+    swap(&made, &spare)
     let admission =
       link.session?.enqueue(mail, bytes: mail.cost, isEssential: !isPublish, into: &made)
       ?? .unreachable
     run(link, made)
+    made.removeAll(keepingCapacity: made.count <= 4_096)
+    swap(&made, &spare)
     if admission == .full, !isPublish {
       node.log.error("link gives up: far too much waits", ["peer": .of(link.name)])
       abandon(link)
@@ -228,10 +239,13 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   // MARK: effects of link sessions
 
   private func run(_ link: NodeLink, _ made: [LinkEffect<LinkMail>]) {
-    for effect in made { effects.append((link, effect)) }
     // What one of them brings about comes after those at hand: sequences leave in order.
-    if isRunning { return }
+    if isRunning {
+      for effect in made { effects.append((link, effect)) }
+      return
+    }
     isRunning = true
+    for effect in made { perform(effect, link) }
     var at = 0
     while at < effects.count {
       let (link, effect) = effects[at]
@@ -254,6 +268,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     case .disconnect(let why): disconnect(link, why)
     case .up(let version):
       link.confirmed = 0
+      link.version = version
       link.refusal = ""
       node.log.info("link up", ["peer": .of(link.name), "version": .of(version)])
       tell(link, .up)
@@ -294,7 +309,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   /// Nothing holds that was agreed with the peer.
   private func void(_ link: NodeLink, _ input: (UInt32) -> FarInput) {
     link.generation &+= 1
-    link.gathered = LinkGather()
+    link.answers = nil
     link.refused = []
     closeProxies(of: link)
     tellShards(input(link.generation))
@@ -411,15 +426,20 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       return drop(stream, "a frame that cannot be read: \(error)")
     }
     var made: [LinkEffect<LinkMail>] = []
+    swap(&made, &spare)
     switch frame {
     case .hello(let hello): link.session?.receive(hello, at: now, into: &made)
     case .mail(let sequence, let mail):
       link.session?.receive(sequence: sequence, mail, at: now, into: &made)
+    case .mails(let first, let mails):
+      link.session?.receive(first: first, mails, at: now, into: &made)
     case .acknowledged(let upTo):
       link.session?.receive(acknowledged: upTo, at: now, into: &made)
     }
     link.hasHeard = true
     run(link, made)
+    made.removeAll(keepingCapacity: made.count <= 4_096)
+    swap(&made, &spare)
   }
 
   // MARK: the turn
@@ -435,11 +455,40 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       rounds += 1
     } while hasInput && rounds < 4
     if hasInput { loop.post {} }
-    for link in links where link.hasHeard && !link.isHeld {
-      link.hasHeard = false
-      var made: [LinkEffect<LinkMail>] = []
-      link.session?.endTurn(into: &made)
-      run(link, made)
+    for link in links {
+      if link.isDue { flushAnswers(link) }
+      if link.hasHeard && !link.isHeld { confirm(link) }
+      link.isDue = false
+      link.stream?.flush()
+    }
+  }
+
+  /// What came is confirmed, if it is much or has waited.
+  private func confirm(_ link: NodeLink) {
+    var made: [LinkEffect<LinkMail>] = []
+    guard link.session?.endTurn(isDue: link.isDue, into: &made) != false else {
+      return dueSoon(link)
+    }
+    link.hasHeard = false
+    run(link, made)
+  }
+
+  /// Answers that nobody waits for leave with others, when they are many, or in a moment.
+  func answersGathered(_ link: NodeLink) {
+    guard let run = link.answers else { return }
+    if run.isQuiet, run.count < Limits.linkQuietAnswers {
+      dueSoon(link)
+    } else {
+      flushAnswers(link)
+    }
+  }
+
+  private func dueSoon(_ link: NodeLink) {
+    if link.isDueSoon { return }
+    link.isDueSoon = true
+    loop.schedule(after: .milliseconds(Limits.linkDueMilliseconds)) { [weak link] in
+      link?.isDueSoon = false
+      link?.isDue = true
     }
   }
 

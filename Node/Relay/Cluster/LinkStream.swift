@@ -18,6 +18,8 @@ final class LinkStream: GrpcHandler, GrpcClientHandler {
   /// What waits until the connection has taken what was sent: messages are not encoded before.
   private var backlog: [(sequence: UInt64, mail: LinkMail)] = []
   private var head = 0
+  /// Mail of this turn; it leaves at the turn's end, or when a frame is full.
+  private var batch = LinkBatch()
 
   init(_ host: LinkHost, _ link: NodeLink, serving call: GrpcCall? = nil) {
     self.host = host
@@ -41,7 +43,11 @@ final class LinkStream: GrpcHandler, GrpcClientHandler {
   // MARK: out
 
   func send(_ frame: LinkFrame) {
-    let bytes = frame.encoded(&host.writer)
+    flush()
+    send(frame.encoded(&host.writer))
+  }
+
+  private func send(_ bytes: Bytes) {
     link.traffic.framesSent &+= 1
     link.traffic.bytesSent &+= bytes.count
     lastSaid = host.loop.now.monotonic
@@ -49,19 +55,29 @@ final class LinkStream: GrpcHandler, GrpcClientHandler {
   }
 
   func send(sequence: UInt64, _ mail: LinkMail) {
-    if waiting > 0 || queuedBytes > Limits.linkOutputBytes {
+    if waiting > 0 || queuedBytes + batch.bytes > Limits.linkOutputBytes {
       backlog.append((sequence, mail))
     } else {
-      send(.mail(sequence: sequence, mail))
+      put(sequence, mail)
     }
   }
 
+  private func put(_ sequence: UInt64, _ mail: LinkMail) {
+    guard link.version >= 2 else { return send(.mail(sequence: sequence, mail)) }
+    if !batch.hasRoom(for: sequence, bytes: mail.cost) { flush() }
+    batch.append(sequence: sequence, mail)
+  }
+
+  /// What was gathered leaves.
+  func flush() { if !batch.isEmpty { send(batch.take()) } }
+
   private func sendOn() {
-    while head < backlog.count, queuedBytes <= Limits.linkOutputBytes {
+    while head < backlog.count, queuedBytes + batch.bytes <= Limits.linkOutputBytes {
       let next = backlog[head]
       head += 1
-      send(.mail(sequence: next.sequence, next.mail))
+      put(next.sequence, next.mail)
     }
+    flush()
     if head == backlog.count {
       if head > 0 { backlog.removeAll(keepingCapacity: head <= 1_024) }
       head = 0
@@ -76,6 +92,7 @@ final class LinkStream: GrpcHandler, GrpcClientHandler {
     isOpen = false
     backlog = []
     head = 0
+    batch.removeAll()
     let (call, client) = (served, made)
     (served, made) = (nil, nil)
     call?.cancel()

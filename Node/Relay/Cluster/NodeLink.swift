@@ -26,8 +26,10 @@ final class NodeLink {
   var near: NearProxies
   /// By the index of their ids.
   private var proxies: [Proxy] = []
-  /// Messages for sessions over there, in the middle of what a shard said.
-  var gathered = LinkGather()
+  /// Answers for a session over there that make one word so far.
+  var answers: AnswerRun?
+  /// What both ends speak; 0: not known yet. One process of the peer never changes it.
+  var version: UInt32 = 0
   /// Channels, by the peer's numbers, of which something was refused as another node's: all is until the peer introduces
   /// them anew.
   var refused: Set<UInt32> = []
@@ -36,6 +38,9 @@ final class NodeLink {
   var hasHeard = false
   /// What comes is not confirmed: a loop is behind with it.
   var isHeld = false
+  /// What can wait for a moment has waited: answers and confirmations leave at the end of the turn.
+  var isDue = true
+  var isDueSoon = false
   /// What was confirmed last on this connection: said again when there is nothing else to say.
   var confirmed: UInt64 = 0
   /// The last refusal logged: the same one again is not news.
@@ -70,12 +75,44 @@ final class NodeLink {
     return body(&proxies[id.index])
   }
 
+  /// `cost`: of what `shard` sends to a proxy that is open.
+  @inline(__always) func owe(_ cost: Int, _ id: SessionID, to shard: Int, shards: Int) {
+    guard id.index < proxies.count else {
+      return with(id, shards: shards) { $0.owed[shard] &+= cost }
+    }
+    proxies[id.index].owed[shard] &+= cost
+  }
+
   /// The proxy is closed. Returns the shards that know of it.
   func forget(_ id: SessionID, shards: Int) -> UInt64 {
     with(id, shards: shards) { proxy in
       defer { proxy = Proxy(owed: [Int](repeating: 0, count: shards)) }
       return proxy.known
     }
+  }
+}
+
+/// Publishes of a session with tokens in a row, that took sequences in a row.
+struct AnswerRun {
+  let session: SessionID
+  let channel: UInt32
+  let token: UInt64
+  let sequence: UInt64
+  /// Nobody waits for them but the memory of what was published; and a second of two would be noticed.
+  let isQuiet: Bool
+  var count: UInt32 = 1
+
+  /// Whether that is the next of them.
+  mutating func takes(
+    _ session: SessionID, _ channel: UInt32, token: UInt64, sequence: UInt64
+  ) -> Bool {
+    guard session == self.session, channel == self.channel,
+      token == self.token &+ UInt64(count),
+      sequence == self.sequence &+ UInt64(count),
+      count < Limits.linkAnswers
+    else { return false }
+    count += 1
+    return true
   }
 }
 
@@ -103,6 +140,8 @@ struct LinkFacts: Sendable {
   var isUp = false
   /// `down`, `connecting`, `greeting`, `up`.
   var state = "down"
+  /// What both ends speak; 0 while it is not up.
+  var version: UInt32 = 0
   /// Bytes the peer has not confirmed.
   var queuedBytes = 0
   /// Bytes on their way into the connection.

@@ -38,7 +38,8 @@ final class ShardFar: @unchecked Sendable {
   /// Sessions have channels that this node owns since they were opened: they go on through this.
   private var hasComeHome = false
   private var outbox: [FarMail] = []
-  private var generations: [NodeID: UInt32] = [:]
+  private var generations: [(node: NodeID, generation: UInt32)] = []
+  private var isPaying = false
   /// Nodes out of reach.
   private var lost: Set<NodeID> = []
   private var effects: [FarEffect] = []
@@ -124,11 +125,11 @@ final class ShardFar: @unchecked Sendable {
       switch input {
       case .mail(let node, let mail): sessions.receive(mail, from: node, into: &effects)
       case .forgotten(let node, let generation):
-        generations[node] = generation
+        note(generation, of: node)
         lost.remove(node)
         sessions.receiveForgotten(node, into: &effects)
       case .unreachable(let node, let generation):
-        generations[node] = generation
+        note(generation, of: node)
         lost.insert(node)
         sessions.receiveUnreachable(node, into: &effects)
       case .congested(let node, let isCongested):
@@ -187,9 +188,9 @@ final class ShardFar: @unchecked Sendable {
   private func perform(_ effect: FarEffect) {
     switch effect {
     case .mail(let node, let mail):
-      outbox.append(FarMail(node: node, generation: generations[node] ?? 0, mail: mail))
-    case .deliver(let id, let channel, let delivery, let node):
-      deliver(id, channel, delivery, node)
+      outbox.append(FarMail(node: node, generation: generation(of: node), mail: mail))
+    case .deliver(let ids, let channel, let delivery, let node):
+      for id in ids { deliver(id, channel, delivery, node) }
     case .answer(let id, let channel, let token, let mls, let outcome):
       shard.sessions.find(id)?.answer(channel, token: token, mls: mls, outcome)
     case .written(let id, let count):
@@ -203,6 +204,28 @@ final class ShardFar: @unchecked Sendable {
     case .forgive(let id, let node): shard.sessions.find(id)?.forgetOwed(to: node)
     case .wantMap(let revision, let ref): wait(for: ref, after: revision)
     case .stray: stray &+= 1
+    case .creditDue: payLater()
+    }
+  }
+
+  private func generation(of node: NodeID) -> UInt32 {
+    for one in generations where one.node == node { return one.generation }
+    return 0
+  }
+
+  private func note(_ generation: UInt32, of node: NodeID) {
+    generations.removeAll { $0.node == node }
+    generations.append((node, generation))
+  }
+
+  private func payLater() {
+    if isPaying { return }
+    isPaying = true
+    shard.loop.schedule(after: .milliseconds(Limits.farCreditMilliseconds)) { [weak self] in
+      guard let self else { return }
+      isPaying = false
+      sessions.payCredit(into: &effects)
+      run()
     }
   }
 

@@ -95,7 +95,8 @@ extension ClusterNode {
             id, channel: channel, start: .live, follow: follow, limit: limit, token: token)
         }
         enqueue(ClusterNode.index(node), mail)
-      case .deliver(let id, let ref, let delivery, _): agents[id]?.deliver(ref, delivery)
+      case .deliver(let ids, let ref, let delivery, _):
+        for id in ids { agents[id]?.deliver(ref, delivery) }
       case .answer(let id, let ref, let token, _, let outcome):
         agents[id]?.answer(ref, token, outcome)
       case .subscribed(let id, let ref, _, _, let fault): agents[id]?.subscribed(ref, fault)
@@ -114,6 +115,12 @@ extension ClusterNode {
             node.far.receiveOwner(of: ref, owner, into: &again)
             node.perform(again)
           }
+        }
+      case .creditDue:
+        after(Limits.farCreditMilliseconds * 1_000_000) { node in
+          var made: [FarEffect] = []
+          node.far.payCredit(into: &made)
+          node.perform(made)
         }
       case .written, .readEnded, .forgive, .pause, .resume: break
       }

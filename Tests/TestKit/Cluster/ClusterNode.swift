@@ -375,6 +375,8 @@ final class ClusterNode {
     case .hello(let hello): at(j) { $0.receive(hello, at: $1, into: &$2) }
     case .mail(let sequence, let mail):
       at(j) { $0.receive(sequence: sequence, mail, at: $1, into: &$2) }
+    case .mails(let first, let mails):
+      at(j) { $0.receive(first: first, mails, at: $1, into: &$2) }
     case .acknowledged(let upTo): at(j) { $0.receive(acknowledged: upTo, at: $1, into: &$2) }
     }
     run()
@@ -401,7 +403,7 @@ final class ClusterNode {
     switch effect {
     case .connect: world.connect(index, j)
     case .hello(let hello): put(j, .hello(hello))
-    case .send(let sequence, let mail): put(j, .mail(sequence: sequence, mail))
+    case .send(let sequence, let mail): put(j, .mails(first: sequence, [mail]))
     case .acknowledge(let upTo): put(j, .acknowledged(upTo))
     case .deliver(let mail):
       world.tell("node \(index) has from \(j): \(mail.kind)")

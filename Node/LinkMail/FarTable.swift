@@ -1,0 +1,158 @@
+internal import Base
+internal import Engine
+
+/// A session that uses channels of other nodes.
+final class Far {
+  let id: SessionID
+  let principal: Principal
+  let kind: SessionKind
+  let producer: UInt64
+  /// The number of the last publish.
+  var number: UInt64 = 0
+  var uses: [ChannelID: FarUse] = [:]
+  /// The one that was last looked for: most sessions have one.
+  private var recent: FarUse?
+  /// Publishes not answered, in the order they came.
+  var pending = PendingQueue()
+  var isPaused = false
+  /// Too much of it waits for answers.
+  var isCrowded = false
+  /// Nodes that have heard of it: few.
+  var opened: [NodeID] = []
+  /// Those that asked for a pause, and those whose link is crowded.
+  var pausedBy: Set<NodeID> = []
+  var slowedBy: Set<NodeID> = []
+  /// Bytes of credit that nodes have not been told of yet.
+  private var due: [(node: NodeID, bytes: Int)] = []
+  /// It stands in the list of those that are to pay.
+  var isIndebted = false
+
+  init(_ id: SessionID, _ principal: Principal, _ kind: SessionKind, producer: UInt64) {
+    self.id = id
+    self.principal = principal
+    self.kind = kind
+    self.producer = producer
+  }
+
+  @inline(__always) func find(_ channel: ChannelID) -> FarUse? {
+    if let recent, recent.ref.id == channel { return recent }
+    guard let found = uses[channel] else { return nil }
+    recent = found
+    return found
+  }
+
+  /// The node has forgotten it, and whatever credit it owed there. Whether it had heard of it.
+  func isOpened(noMore node: NodeID) -> Bool {
+    due.removeAll { $0.node == node }
+    guard let at = opened.firstIndex(of: node) else { return false }
+    opened.remove(at: at)
+    return true
+  }
+
+  /// - Returns: all that is due to the node now.
+  func owe(_ bytes: Int, to node: NodeID) -> Int {
+    if let at = due.firstIndex(where: { $0.node == node }) {
+      due[at].bytes += bytes
+      return due[at].bytes
+    }
+    due.append((node, bytes))
+    return bytes
+  }
+
+  func takeDue(to node: NodeID) -> Int {
+    guard let at = due.firstIndex(where: { $0.node == node }) else { return 0 }
+    defer { due[at].bytes = 0 }
+    return due[at].bytes
+  }
+
+  func takeDue() -> [(node: NodeID, bytes: Int)] {
+    defer { for at in due.indices { due[at].bytes = 0 } }
+    return due.filter { $0.bytes > 0 }
+  }
+}
+
+/// A session's use of a channel.
+final class FarUse {
+  let ref: ChannelRef
+  var owner: NodeID
+  /// The owner said that it is none: nothing is sent until a newer map names one.
+  var waits = false
+  var cursor: FarCursor?
+  /// Its number, as `toldTo` was told when `FarSessions.told` stood at `told`: it knows the session too.
+  var number: UInt32 = 0
+  var told: UInt64 = 0
+  var toldTo = NodeID.none
+
+  init(_ ref: ChannelRef, _ owner: NodeID) {
+    self.ref = ref
+    self.owner = owner
+  }
+
+  enum Receipt {
+    case taken
+    /// Not for the session: it came before, or is its own.
+    case spared
+    case unasked
+  }
+
+  /// A message for the session's cursor.
+  func receive(_ delivery: Delivery, publishedBy own: UInt64) -> Receipt {
+    guard cursor != nil else { return .unasked }
+    let sequence = delivery.sequence
+    // A channel that nobody keeps counts anew with another owner.
+    guard sequence > cursor?.last ?? 0 || !ref.archived else { return .spared }
+    cursor?.last = sequence
+    // Read again from the archive, where nobody knows any more who sent it.
+    if delivery.producer == own || cursor?.isOwn(sequence) == true { return .spared }
+    cursor?.count += 1
+    return .taken
+  }
+}
+
+/// How far a session has come in a channel.
+struct FarCursor {
+  var start: Start
+  var follow: Bool
+  var limit: UInt64
+  var token: UInt64
+  /// The session has heard that it is subscribed.
+  var isTold = false
+  /// The last sequence that came, or was there where it began; nil: not known yet.
+  var last: UInt64?
+  var count: UInt64 = 0
+  /// What the session published before the channel was another node's: not for it.
+  var own: [ClosedRange<UInt64>] = []
+
+  func isOwn(_ sequence: UInt64) -> Bool {
+    !own.isEmpty && own.contains { $0.contains(sequence) }
+  }
+}
+
+/// The sessions of a loop by the index of their ids: no two that are open share one.
+struct FarTable {
+  private var slots: [Far?] = []
+  private(set) var count = 0
+
+  @inline(__always) subscript(_ id: SessionID) -> Far? {
+    let index = id.index
+    guard index < slots.count, let found = slots[index], found.id == id else { return nil }
+    return found
+  }
+
+  mutating func insert(_ far: Far) {
+    while slots.count <= far.id.index { slots.append(nil) }
+    if slots[far.id.index] == nil { count += 1 }
+    slots[far.id.index] = far
+  }
+
+  @discardableResult
+  mutating func remove(_ id: SessionID) -> Far? {
+    guard let found = self[id] else { return nil }
+    slots[id.index] = nil
+    count -= 1
+    return found
+  }
+
+  /// By id.
+  var all: [Far] { slots.compactMap(\.self).sorted { $0.id.value < $1.id.value } }
+}
