@@ -42,6 +42,18 @@ import Testing
     #expect(refused?.status == .permissionDenied && refused?.message == "no: 100 %")
   }
 
+  @Test("Calls that end as they should are no resets: as many as one likes go over one connection")
+  func manyCalls() throws {
+    var settings = Http2Settings()
+    settings.maximumStreams = 8
+    let (rig, client) = try start(settings: settings)
+    defer { withExtendedLifetime(rig) {} }
+    let allowed = settings.maximumStreams + Limits.resetsPerSecond
+    for _ in 0..<allowed * 10 {
+      #expect(try client.unary("/t.T/Reverse", [1, 2, 3]) == [3, 2, 1])
+    }
+  }
+
   @Test("messages of every size come back", arguments: [0, 1, 16_379, 16_384, 100_000, 4 << 20])
   func sizes(size: Int) throws {
     let (rig, client) = try start()

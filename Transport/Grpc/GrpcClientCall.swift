@@ -64,7 +64,8 @@ public final class GrpcClientCall: GrpcStream, @unchecked Sendable {
     handler = nil
     loop.cancel(timer)
     hearNoMore()
-    if isOpen, id != 0 {
+    // A server counts resets: a call that ended as it should has none.
+    if isOpen, id != 0, !isRemoteEnded || !hasSentEnd {
       discardQueue()
       reset(.cancel)
     }

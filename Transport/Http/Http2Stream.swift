@@ -72,6 +72,11 @@ open class Http2Stream: @unchecked Sendable {
   /// The response's (or request's) header block has been handed over.
   public final var hasSentHeaders: Bool { hasHeaders }
 
+  /// The end of our side has left for the socket; with the peer's end in, nothing is left of the stream to reset.
+  public final var hasSentEnd: Bool {
+    isOpen && nghttp2_session_get_stream_local_close(handle, id) == 1
+  }
+
   /// Queues a buffer. Ignored when the stream is closed or ending.
   public final func enqueue(_ frame: Bytes) {
     guard isOpen, !isEnding else { return }
