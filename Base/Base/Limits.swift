@@ -163,6 +163,9 @@ public enum Limits {
   public static let syncEveryMilliseconds = 250
   /// Threads that read the archive for the loops.
   public static let readerThreads = 2
+  /// Rows, and bytes of them, of a range that are deleted one by one; more: the range as a whole.
+  public static let deleteRows = 4_096
+  public static let deleteBytes = 4 << 20
 
   // MARK: replay
   /// Seconds back from now in which the oldest commit is looked for (default; `replay.window`).
@@ -230,23 +233,36 @@ public enum Limits {
   /// Publishes, and bytes of them, held for a slot while it is handed over; more: `unavailable`.
   public static let moveHeldMessages = 4_096
   public static let moveHeldBytes = 8 << 20
-  /// Records a copy may lag behind for its slot to be sealed: what the stall has to carry.
+  /// Records, and bytes of them, that a copy may lag behind for its slot to be sealed: what the stall has to carry. Twice
+  /// as much for each `moveLagSeconds` that a slot is written to faster, up to `moveLagDoublings`.
   public static let moveSealLag: UInt64 = 256
+  public static let moveSealBytes: UInt64 = 4 << 20
+  public static let moveLagSeconds: Int64 = 5
+  public static let moveLagDoublings: Int64 = 4
   /// Records of a slot asked of the host in one piece, and pieces on their way to the target.
   public static let moveChunkRecords: UInt64 = 1_024
   public static let moveChunksInFlight: UInt64 = 4
-  /// Milliseconds a slot stays sealed without the target's word; then it is opened again, and tried later.
+  /// Milliseconds a slot stays sealed without the target's word; then it is opened again, and tried later, for twice
+  /// as long and once more: for less than publishes are held.
   public static let moveSealMilliseconds: Int64 = 2_000
+  public static let moveSealDoublings: Int64 = 2
   /// Milliseconds between two tries of a step of a move.
   public static let moveRetryMilliseconds: Int64 = 500
-  /// Slots that leave one node at once; others wait.
+  /// Slots that leave one node at once for one other; others wait. Those with no more bytes of records than
+  /// `moveSmallBytes` count apart: they take their time for words between nodes, and hardly anything else.
   public static let moveSlotsAtOnce = 16
+  public static let moveSmallSlotsAtOnce = 128
+  public static let moveSmallBytes: UInt64 = 64 << 10
+  /// Slots whose seal failed and that wait for the next, whose places others take meanwhile; more: they keep them.
+  public static let movePlacesGiven = 64
   /// Bytes of one page of a slot on its way, but for a record that is larger by itself.
   public static let movePageBytes = 256 << 10
   /// Bytes per second that all slots leaving a node are copied with while they are served: messages go first.
   public static let moveBytesPerSecond = 32 << 20
   /// Milliseconds until the answer to a page or a word of a hand-over; later ones count as lost.
   public static let moveCallMilliseconds: Int64 = 5_000
+  /// Seconds until what was deleted of large slots is flushed from memory, once for all of that time.
+  public static let moveFlushSeconds: Int64 = 2
   /// Milliseconds between two looks at what is due in hand-overs, and at how far the logs have grown.
   public static let moveTickMilliseconds: Int64 = 20
 

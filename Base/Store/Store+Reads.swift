@@ -113,6 +113,17 @@ extension Store {
 
 extension Database {
   func value(_ table: Table, key: [UInt8]) throws(RocksError) -> [UInt8]? {
+    try look(table, key: key) { [UInt8]($0) }
+  }
+
+  /// Bytes of a value.
+  func size(_ table: Table, key: [UInt8]) throws(RocksError) -> Int? {
+    try look(table, key: key) { $0.count }
+  }
+
+  private func look<T>(
+    _ table: Table, key: [UInt8], _ body: (UnsafeRawBufferPointer) -> T
+  ) throws(RocksError) -> T? {
     guard has(table) else { return nil }
     let options = rocksdb_readoptions_create()!
     defer { rocksdb_readoptions_destroy(options) }
@@ -125,7 +136,7 @@ extension Database {
     defer { rocksdb_pinnableslice_destroy(found) }
     var count = 0
     let bytes = rocksdb_pinnableslice_value(found, &count)
-    return [UInt8](UnsafeRawBufferPointer(start: bytes, count: count))
+    return body(UnsafeRawBufferPointer(start: bytes, count: count))
   }
 }
 

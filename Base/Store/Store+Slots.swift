@@ -9,6 +9,10 @@ public struct SlotRange: Sendable, Equatable {
   public var from: [UInt8]
   public var to: [UInt8]
 
+  public init(_ table: Table, from: [UInt8], to: [UInt8]) {
+    (self.table, self.from, self.to) = (table, from, to)
+  }
+
   /// Keys that begin with `prefix` and then a 64-bit hash whose top bits are the slot.
   public init(_ table: Table, prefix: [UInt8] = [], slot: UInt16) {
     precondition(Int(slot) < 1 << Limits.slotBits, "slot \(slot)")
@@ -88,6 +92,65 @@ extension Store {
     return (rows, through)
   }
 
+  /// Bytes of the records of entries `from ... through` of a slot's log; nil: more than `limitBytes`. Blocks on the disk:
+  /// inside `read`.
+  public func slotLogBytes(
+    _ slot: UInt16, from: UInt64, through: UInt64, limitBytes: UInt64
+  ) throws(Fault) -> UInt64? {
+    precondition(from > 0 && from <= through && through < .max, "entries \(from) to \(through)")
+    var keys: [[UInt8]] = []
+    try scan(
+      .slots, from: bigEndianBytes(slot) + bigEndianBytes(from),
+      to: bigEndianBytes(slot) + bigEndianBytes(through + 1)
+    ) { _, value in
+      keys.append([UInt8](value))
+      return true
+    }
+    var bytes: UInt64 = 0
+    do throws(RocksError) {
+      for key in keys where key.count == 24 {
+        bytes += UInt64(try database.size(.records, key: key) ?? 0)
+        if bytes > limitBytes { return nil }
+      }
+    } catch {
+      throw error.fault
+    }
+    return bytes
+  }
+
+  /// Adds what deletes every row that these ranges have now. Blocks on the disk: inside `read`. Nobody may write there
+  /// until it is written: what comes meanwhile may stay.
+  ///
+  /// A few rows are named one by one, and a range without any costs nothing: as long as the deletion of a whole range is
+  /// in memory, RocksDB steps over each row under it in every read that comes near, whatever bounds the read has, and each
+  /// such deletion makes reads of its table slower.
+  /// - Returns: whether a range is deleted as a whole: then `flush` soon.
+  @discardableResult
+  public func delete(_ ranges: [SlotRange], into set: inout WriteSet) -> Bool {
+    var isWhole = false
+    for range in ranges {
+      var keys: [[UInt8]] = []
+      var bytes = 0
+      // What cannot be read is deleted all the same.
+      var isFew = true
+      do throws(Fault) {
+        try scan(range.table, from: range.from, to: range.to) { key, value in
+          bytes += key.count + value.count
+          isFew = keys.count < Limits.deleteRows && bytes <= Limits.deleteBytes
+          if isFew { keys.append([UInt8](key)) }
+          return isFew
+        }
+      } catch { isFew = false }
+      if isFew {
+        for key in keys { set.delete(range.table, key: key) }
+      } else {
+        set.deleteRange(range.table, from: range.from, to: range.to)
+        isWhole = true
+      }
+    }
+    return isWhole
+  }
+
   /// Rows of a range behind `after` (nil: from its begin), about `limitBytes` of them; empty at its end.
   public func rows(
     in range: SlotRange, after: [UInt8]? = nil, limitBytes: Int
@@ -96,12 +159,5 @@ extension Store {
     try rows(
       range.table, from: after.map { $0 + [0] } ?? range.from, to: range.to,
       limitBytes: limitBytes)
-  }
-}
-
-extension WriteSet {
-  /// Deletes every row of these ranges.
-  public mutating func delete(_ ranges: [SlotRange]) {
-    for range in ranges { deleteRange(range.table, from: range.from, to: range.to) }
   }
 }

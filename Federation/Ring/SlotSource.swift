@@ -30,12 +30,17 @@ public struct SlotSource: Sendable {
   /// What the target has, and what the host was asked to send.
   public private(set) var copied: UInt64 = 0
   private var sent: UInt64 = 0
+  /// Bytes of the records that the target lacked when the host looked last; it has more of them since, if anything.
+  private var behind: UInt64
+  /// Since then all that there was when the host looked last was on its way.
+  private var caughtUpAt: Instant?
   private var sealedAt: UInt64 = 0
   private var seal: SlotSeal
   private var linked = true
   private var retryAt: Instant
   private var sealAfter: Instant
-  private var failures = 0
+  /// Seals that failed.
+  private var failures: Int64 = 0
   private var holdingSince = Instant.zero
   private var heldMessages = 0
   private var heldBytes = 0
@@ -44,15 +49,16 @@ public struct SlotSource: Sendable {
 
   private typealias Effects = [SlotSourceEffect]
 
-  /// `head`: the last index of the slot's log. `run`: a number that no earlier run of this node had, like a random one
-  /// made at start. `intent`: what was found at start; then the slot stays sealed until a
-  /// map tells how the try ended.
+  /// `head`: the last index of the slot's log; `behind`: bytes of its records, `.max`: many. `run`: a number that no
+  /// earlier run of this node had, like a random one made at start. `intent`: what was found at start; then the slot stays
+  /// sealed until a map tells how the try ended.
   public init(
-    _ id: SlotMoveID, head: UInt64, run: UInt64, resuming intent: SlotIntent? = nil,
-    at now: Instant, into effects: inout [SlotSourceEffect]
+    _ id: SlotMoveID, head: UInt64, behind: UInt64 = 0, run: UInt64,
+    resuming intent: SlotIntent? = nil, at now: Instant, into effects: inout [SlotSourceEffect]
   ) {
     self.id = id
     self.head = head
+    self.behind = behind
     seal = SlotSeal(run: run, count: 0)
     retryAt = now
     sealAfter = now
@@ -71,6 +77,9 @@ public struct SlotSource: Sendable {
 
   /// Whether publishes go into the slot here.
   public var serves: Bool { phase == .offering || phase == .copying || phase == .asking }
+
+  /// Whether it waits after a seal that failed: it needs hardly anything of the node meanwhile.
+  public func isResting(at now: Instant) -> Bool { serves && now < sealAfter }
 
   /// Where a publish of `bytes` goes.
   public mutating func admit(bytes: Int) -> SlotAdmission {
@@ -108,12 +117,13 @@ public struct SlotSource: Sendable {
     }
   }
 
-  /// The slot's log grew.
+  /// The host looked at the slot's log: its last index, and the bytes of the records behind `copied`, `.max` for many.
   public mutating func receiveHead(
-    _ head: UInt64, at now: Instant, into effects: inout [SlotSourceEffect]
+    _ head: UInt64, behind: UInt64, at now: Instant, into effects: inout [SlotSourceEffect]
   ) {
     self.head = max(self.head, head)
-    if phase == .copying { pump(at: now, &effects) }
+    self.behind = behind
+    pump(at: now, &effects)
   }
 
   public mutating func receive(
@@ -124,7 +134,7 @@ public struct SlotSource: Sendable {
     case .copied(let upTo):
       guard upTo > copied, upTo <= sent else { return }
       copied = upTo
-      failures = 0
+      if phase == .copying { wake(at: now, &effects) }
       pump(at: now, &effects)
     case .complete(let which):
       guard phase == .completing, which == seal else { return }
@@ -188,7 +198,9 @@ public struct SlotSource: Sendable {
       phase = .sealing
       seal.count += 1
       holdingSince = now
-      retryAt = now + .milliseconds(Limits.moveSealMilliseconds)
+      // What took longer than allowed would do so for ever.
+      let doublings = min(failures, Limits.moveSealDoublings)
+      retryAt = now + .milliseconds(Limits.moveSealMilliseconds << doublings)
       effects.append(.seal)
       effects.append(.wake(retryAt))
     }
@@ -216,6 +228,7 @@ public struct SlotSource: Sendable {
       offer(at: now, &effects)
     case .asking:
       phase = .copying
+      wake(at: now, &effects)
       pump(at: now, &effects)
     case .sealing, .completing:
       if !forced { unseal(at: now, &effects) }
@@ -236,6 +249,7 @@ public struct SlotSource: Sendable {
       copied = have
       sent = have
       phase = .copying
+      wake(at: now, &effects)
       pump(at: now, &effects)
     case .handed:
       // It crashed before it had all, and the map was faster: everything is still here.
@@ -268,7 +282,7 @@ public struct SlotSource: Sendable {
 
   /// Sends what may be under way, and seals when the target is close behind.
   private mutating func pump(at now: Instant, _ effects: inout Effects) {
-    guard phase == .copying || phase == .completing else { return }
+    guard phase == .copying || phase == .asking || phase == .completing else { return }
     let last = phase == .completing ? sealedAt : head
     let window = Limits.moveChunkRecords * Limits.moveChunksInFlight
     // The last records are few: they need no window.
@@ -277,18 +291,27 @@ public struct SlotSource: Sendable {
       effects.append(.copy(from: sent + 1, through: through))
       sent = through
     }
-    if phase == .completing { return }
+    if sent == last, caughtUpAt == nil { caughtUpAt = now }
+    guard phase == .copying, now >= sealAfter, isClose(at: now) else { return }
+    phase = .asking
+    effects.append(.readMap)
     wake(at: now, &effects)
-    if head - copied <= Limits.moveSealLag, now >= sealAfter {
-      phase = .asking
-      effects.append(.readMap)
-    }
+  }
+
+  /// Whether what lacks would go over in a moment.
+  private func isClose(at now: Instant) -> Bool {
+    if copied == head { return true }
+    guard let caughtUpAt else { return false }
+    let waited = (now - caughtUpAt).nanoseconds / (Limits.moveLagSeconds * 1_000_000_000)
+    let doublings = min(waited, Limits.moveLagDoublings)
+    return head - copied <= Limits.moveSealLag << doublings
+      && behind <= Limits.moveSealBytes << doublings
   }
 
   /// Before the intent is written nobody can hand the slot over: it is simply served again.
   private mutating func unseal(at now: Instant, _ effects: inout Effects) {
     failures = min(failures + 1, 6)
-    sealAfter = now + .milliseconds(Limits.moveRetryMilliseconds << Int64(failures))
+    sealAfter = now + .milliseconds(Limits.moveRetryMilliseconds << failures)
     release(&effects)
     offer(at: now, &effects)
   }

@@ -76,9 +76,11 @@ extension NodeEngine {
     }
   }
 
-  /// The slot's rows came from another node: it is served here, its log goes on at `next`.
+  /// The slot's rows came from another node: it is served here, its log goes on at `next`. A second word of the same
+  /// ownership changes nothing: the log may have gone on since the first.
   public mutating func adoptSlot(_ slot: UInt16, next: UInt64, epoch: UInt64, at now: Now) {
     precondition(Int(slot) % shards == shard && next > 0, "slot \(slot) in shard \(shard)")
+    if ownership[slot] == epoch, slotNext[Int(slot)] >= next { return }
     // Nobody used it here; what was loaded all the same is as old as the rows were then.
     for c in loaded.filter({ $0.slot == slot }) {
       for s in c.subscriptions { end(s.session, Fault(.unavailable)) }

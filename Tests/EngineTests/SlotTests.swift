@@ -137,6 +137,24 @@ struct SlotTests {
     #expect(headers.map(\.slotIndex) == [1, 2, 3, 4, 5])
   }
 
+  @Test("Adopted twice: the log goes on where it stands, and who follows hears nothing of it")
+  func adoptedTwice() {
+    let rig = EngineRig()
+    for i in 1...3 { rig.publish(1, ref, "m\(i)") }
+    let other = target(rig, epoch: 4)
+    other.publish(7, ref, "m4")
+    other.subscribe(8, ref, start: .sequence(5))
+    other.turn { $0.adoptSlot(slot, next: 4, epoch: 4, at: $1) }
+    other.publish(7, ref, "m5")
+    #expect(
+      other.hear()
+        == ["accepted 7 #1 4", "subscribed 8", "deliver 8 5 m5", "accepted 7 #1 5"])
+    let rows = other.disk.rows(.records, prefix: ref.id.bytes)
+    let headers = rows.compactMap { try? RecordReader.header($0, channel: ref.id) }
+    #expect(headers.map(\.slotIndex) == [1, 2, 3, 4, 5])
+    #expect(other.disk.slotHeads.first { $0.slot == slot }?.next == 6)
+  }
+
   @Test("Rows that answer retries follow from records, as the engine writes them")
   func producers() throws {
     let rig = EngineRig()

@@ -476,6 +476,26 @@ struct SlotMoveTests {
     try cluster.until("it is published to") { publisher.count >= 8 }
     let (places, refusals, open, _) = publisher.finish()
     #expect(places == (0..<places.count).map { UInt64($0 + 1) } && refusals.isEmpty && open == 0)
+    // Had it ended before the copy's row was removed, its next run would not begin empty once more.
+    let id = SlotMoveID(
+      slot: slot, attempt: 1, epoch: cluster.map.epoch(of: slot) - 1, source: NodeID(2),
+      target: NodeID(3))
+    cluster.stop(2)
+    let store = try Store(path: cluster.data(2))
+    var set = WriteSet()
+    set.put(
+      .meta, key: SlotMoveRow.copyKey(slot),
+      value: SlotMoveRow.value(SlotMoveRow.Copy(nothingOf: id, run: 1)))
+    try write(set, store)
+    try store.close()
+    try cluster.start(again: 2)
+    try cluster.settle()
+    for node in cluster.living {
+      let reader = try MovingReader(node, channel, follow: false)
+      try reader.read(.max)
+      #expect(reader.sequences == places)
+    }
+    #expect(try cluster.nodes[2].store.get(.meta, key: SlotMoveRow.copyKey(slot)) == nil)
   }
 
   @Test("What comes with a good checksum and is no call, or one with foreign keys, is refused")

@@ -185,7 +185,9 @@ struct MoveWorld {
     log.append(number)
     published.append(number)
     withSource { source, world, effects in
-      source.receiveHead(UInt64(world.log.count), at: world.time, into: &effects)
+      source.receiveHead(
+        UInt64(world.log.count), behind: 100 * (UInt64(world.log.count) - source.copied),
+        at: world.time, into: &effects)
     }
   }
 

@@ -38,7 +38,7 @@ struct SlotMoveTests {
 
   @Test("A planted fault of the host is found", arguments: MovePlant.allCases)
   func planted(_ plant: MovePlant) {
-    let found = (0..<UInt64(400)).contains { seed in
+    let found = (0..<UInt64(1_500)).contains { seed in
       var world = MoveWorld(seed: seed, plant: plant)
       world.run(milliseconds: 20_000)
       world.settle()
@@ -95,5 +95,103 @@ struct SlotMoveTests {
     #expect(!source.serves && source.phase == .committing)
     source.receiveMap(stable, revision: 10, fresh: false, at: .zero, into: &effects)
     #expect(source.phase == .ended && effects.contains(.unseal) && effects.contains(.clearIntent))
+  }
+
+  private static let id = SlotMoveID(
+    slot: 1, attempt: 1, epoch: 1, source: NodeID(1), target: NodeID(2))
+
+  private func at(_ milliseconds: Int64) -> Instant { Instant.zero + .milliseconds(milliseconds) }
+
+  /// The map as it asks for the move, as an answer.
+  private func answer(
+    _ source: inout SlotSource, _ time: Int64, _ effects: inout [SlotSourceEffect]
+  ) {
+    let asked = RingSlot(
+      placement: Placement(owner: NodeID(1), followers: []), epoch: 1,
+      move: RingMove(target: Placement(owner: NodeID(2), followers: []), attempt: 1))
+    source.receiveMap(asked, revision: 1, fresh: true, at: at(time), into: &effects)
+  }
+
+  @Test("Few records of many bytes are copied before the slot is sealed, not under its seal")
+  func largeRecords() {
+    var effects: [SlotSourceEffect] = []
+    var source = SlotSource(
+      Self.id, head: 20, behind: .max, run: 2, at: .zero, into: &effects)
+    source.receive(.ready(have: 0), at: at(1), into: &effects)
+    #expect(source.phase == .copying && effects.contains(.copy(from: 1, through: 20)))
+    source.receive(.copied(upTo: 10), at: at(40), into: &effects)
+    source.receiveHead(20, behind: Limits.moveSealBytes + 1, at: at(60), into: &effects)
+    #expect(source.phase == .copying && !effects.contains(.readMap))
+    source.receiveHead(21, behind: Limits.moveSealBytes, at: at(80), into: &effects)
+    #expect(source.phase == .asking && effects.contains(.readMap))
+    // What comes while the map is asked does not wait for the seal.
+    effects = []
+    source.receiveHead(30, behind: 1, at: at(90), into: &effects)
+    #expect(effects == [.copy(from: 22, through: 30)])
+  }
+
+  @Test("A slot that is written to faster than it is copied is sealed in the end, not at once")
+  func busySlot() throws {
+    var effects: [SlotSourceEffect] = []
+    let lag = Limits.moveSealLag * 3
+    var source = SlotSource(
+      Self.id, head: lag, behind: 1, run: 2, at: .zero, into: &effects)
+    source.receive(.ready(have: 0), at: .zero, into: &effects)
+    var asked: Int64?
+    for step in 1...60 where asked == nil {
+      let time = Int64(step) * 1_000
+      source.receiveHead(source.head + 1_000, behind: 1, at: at(time), into: &effects)
+      source.receive(.copied(upTo: source.head - lag), at: at(time), into: &effects)
+      if source.phase == .asking { asked = time }
+    }
+    let time = try #require(asked)
+    #expect(time >= Limits.moveLagSeconds * 2_000 && time < Limits.moveLagSeconds * 4_000)
+  }
+
+  @Test(
+    "A seal that failed is given twice the time when it is tried again, up to what publishes wait")
+  func slowSeals() {
+    var effects: [SlotSourceEffect] = []
+    var source = SlotSource(Self.id, head: 0, run: 2, at: .zero, into: &effects)
+    var time: Int64 = 0
+    var lasted: [Int64] = []
+    for _ in 0..<5 {
+      source.receive(.ready(have: 0), at: at(time), into: &effects)
+      while source.phase != .asking {
+        #expect(source.serves)
+        if source.phase == .copying { #expect(source.isResting(at: at(time))) }
+        time += 20
+        source.receiveHead(0, behind: 0, at: at(time), into: &effects)
+      }
+      #expect(!source.isResting(at: at(time)))
+      answer(&source, time, &effects)
+      #expect(source.phase == .sealing)
+      let sealed = time
+      effects = []
+      while !effects.contains(.unseal) {
+        time += 20
+        source.receiveTick(at: at(time), into: &effects)
+      }
+      lasted.append(time - sealed)
+      #expect(source.isResting(at: at(time)))
+    }
+    let once = Limits.moveSealMilliseconds
+    #expect(lasted == [once, once * 2, once * 4, once * 4, once * 4])
+    #expect(once * 4 < Int64(Limits.publishHoldSeconds) * 1_000)
+  }
+
+  @Test("A target that lost what it knew is offered the slot again, however busy the slot is")
+  func forgetfulTarget() {
+    var effects: [SlotSourceEffect] = []
+    var source = SlotSource(
+      Self.id, head: 9_000, behind: .max, run: 2, at: .zero, into: &effects)
+    source.receive(.ready(have: 0), at: .zero, into: &effects)
+    effects = []
+    for step in 1...60 {
+      let now = at(Int64(step) * 20)
+      source.receiveHead(9_000 + UInt64(step), behind: .max, at: now, into: &effects)
+      source.receiveTick(at: now, into: &effects)
+    }
+    #expect(effects.contains { if case .send(.offer) = $0 { true } else { false } })
   }
 }

@@ -98,7 +98,7 @@ struct SlotRowsTests {
       #expect(rows.count == count && Set(rows.map(\.key)).count == count)
     }
     var set = WriteSet()
-    set.delete(ranges)
+    store.delete(ranges, into: &set)
     try store.write(set, synced: true)
     for range in ranges { #expect(try store.rows(in: range, limitBytes: .max).isEmpty) }
     #expect(try store.slotHead(7) == 0)

@@ -272,6 +272,46 @@ import Testing
     try store.close()
   }
 
+  @Test(
+    "The rows of a slot are deleted one by one when they are few, and as a range when they are many or cannot be read"
+  )
+  func slotDeletion() throws {
+    let scratch = try Scratch()
+    let store = try Store(path: scratch.data, options: small())
+    func row(_ slot: UInt16, _ index: UInt64) -> [UInt8] {
+      bigEndianBytes(slot) + bigEndianBytes(index)
+    }
+    func fill(_ slot: UInt16, _ count: Int) throws {
+      var set = WriteSet()
+      for n in 0..<count { set.put(.slots, key: row(slot, UInt64(n + 1)), value: [1, 2, 3]) }
+      try store.write(set, synced: false)
+    }
+    func operations(_ slot: UInt16) throws -> [UInt8] {
+      var set = WriteSet()
+      let isWhole = store.delete([SlotRange(logOf: slot)], into: &set)
+      var found: [UInt8] = []
+      set.forEach { op, _, _, _ in found.append(op) }
+      #expect(isWhole == found.contains(3))
+      if !set.isEmpty { try store.write(set, synced: false) }
+      #expect(try store.slotHead(slot) == 0)
+      return found
+    }
+    try fill(1, 3)
+    try fill(2, Limits.deleteRows)
+    try fill(3, Limits.deleteRows + 1)
+    try fill(4, 1)
+    #expect(try operations(0) == [])
+    #expect(try operations(1) == [2, 2, 2])
+    #expect(try operations(2) == Array(repeating: 2, count: Limits.deleteRows))
+    #expect(try operations(3) == [3])
+    #expect(try store.slotHead(4) == 1)
+    var wide = WriteSet()
+    wide.put(.slots, key: row(5, 1), value: [UInt8](repeating: 0, count: Limits.deleteBytes))
+    try store.write(wide, synced: false)
+    #expect(try operations(5) == [3])
+    try store.close()
+  }
+
   @Test("What was only written is synced in the background")
   func backgroundSync() throws {
     let scratch = try Scratch()

@@ -1,7 +1,7 @@
-import Base
+package import Base
 import Digest
-import Ring
-import Store
+package import Ring
+package import Store
 
 /// What source and target of a slot's hand-over send each other, each as the request of one call. Integers are big-endian.
 /// Whoever hears of another try, or of another run of the source, than the one it is in, answers `conflict`.
@@ -13,30 +13,34 @@ import Store
 ///     10    rows: seal (count 0: before any), u32 page, u8 flags (1: the last), u32 rows; each u8 table, u32 key
 ///           length, u32 value length, key, value
 ///     end   u64 the low half of XXH3-128 of everything before
-struct SlotMoveCall: Equatable, Sendable {
-  enum Body: Equatable, Sendable {
+package struct SlotMoveCall: Equatable, Sendable {
+  package enum Body: Equatable, Sendable {
     case message(SlotMoveMessage)
     case log(from: UInt64, through: UInt64, [LogRow])
     case rows(SlotSeal, page: UInt32, isLast: Bool, [TableRow])
   }
-  struct LogRow: Equatable, Sendable {
-    var index: UInt64
-    var key: [UInt8]
-    var record: [UInt8]?
+  package struct LogRow: Equatable, Sendable {
+    package var index: UInt64
+    package var key: [UInt8]
+    package var record: [UInt8]?
+    package init(index: UInt64, key: [UInt8], record: [UInt8]?) {
+      (self.index, self.key, self.record) = (index, key, record)
+    }
   }
-  struct TableRow: Equatable, Sendable {
-    var table: Table
-    var row: Row
+  package struct TableRow: Equatable, Sendable {
+    package var table: Table
+    package var row: Row
+    package init(table: Table, row: Row) { (self.table, self.row) = (table, row) }
   }
 
-  var id: SlotMoveID
+  package var id: SlotMoveID
   /// Of the source's process; 0 when its target asks first.
-  var run: UInt64
-  var body: Body
+  package var run: UInt64
+  package var body: Body
 
   // MARK: out
 
-  var encoded: [UInt8] {
+  package var encoded: [UInt8] {
     var w = ByteWriter(capacity: 256)
     w.append(kind)
     w.append(bigEndian: id.slot)
@@ -108,7 +112,7 @@ struct SlotMoveCall: Equatable, Sendable {
   // MARK: in
 
   /// Everything is checked: a peer may be another version, or broken.
-  init(_ bytes: [UInt8]) throws(ReadError) {
+  package init(_ bytes: [UInt8]) throws(ReadError) {
     self = try readAll(bytes) { (whole) throws(ReadError) in
       guard whole.remaining > 8 else { throw .truncated }
       let body = try unsafe whole.take(whole.remaining - 8)
@@ -120,7 +124,7 @@ struct SlotMoveCall: Equatable, Sendable {
     }
   }
 
-  init(id: SlotMoveID, run: UInt64, _ body: Body) {
+  package init(id: SlotMoveID, run: UInt64, _ body: Body) {
     self.id = id
     self.run = run
     self.body = body
@@ -198,7 +202,7 @@ struct SlotMoveCall: Equatable, Sendable {
 }
 
 extension SlotRange {
-  func holds(_ key: [UInt8]) -> Bool {
+  package func holds(_ key: [UInt8]) -> Bool {
     !key.lexicographicallyPrecedes(from) && key.lexicographicallyPrecedes(to)
   }
 }

@@ -31,6 +31,8 @@ final class SlotLeaving: @unchecked Sendable {
   var hasAccounts = true
   /// The map gave the slot away without this node's word: an operator said that the node is gone.
   var wasTaken = false
+  /// What is done when the rate allows it again.
+  fileprivate var delayed: HeldClosure?
   /// The oldest sequence of each channel when leftovers were sent.
   var precopied: [ChannelID: UInt64] = [:]
 
@@ -73,24 +75,35 @@ extension SlotMoves {
     // From here on the loops go by what the hand-over says, not by the map.
     gate.set(own, of: id.slot) { [self] in
       self.node.store.read { [self] store in
-        let head = Result { () throws(Fault) in try store.slotHead(id.slot) }
-        self.loop.post { self.begin(id, head) }
+        let look = Result { () throws(Fault) in try SlotRows.look(id.slot, after: 0, in: store) }
+        self.loop.post { self.begin(id, look) }
       }
     }
   }
 
-  private func begin(_ id: SlotMoveID, _ head: Result<UInt64, Fault>) {
-    isChanging.remove(id.slot)
-    guard SlotMoveID(map, slot: id.slot) == id, case .success(let head) = head else {
+  private func begin(_ id: SlotMoveID, _ look: Result<SlotLook, Fault>) {
+    guard SlotMoveID(map, slot: id.slot) == id, case .success(let look) = look else {
       gate.clear(id.slot)
-      return beginSources()
+      // A disk that does not answer is not asked again at once.
+      loop.schedule(after: .seconds(1)) { [self] in end(beginning: id.slot) }
+      return
     }
+    isChanging.remove(id.slot)
+    waiting.beginning[id.slot] = nil
     var effects: [SlotSourceEffect] = []
     let leaving = SlotLeaving(
-      id, SlotSource(id, head: head, run: run, at: now, into: &effects))
+      id,
+      SlotSource(
+        id, head: look.head, behind: look.behind, run: run, at: now, into: &effects))
     sources[id.slot] = leaving
     for effect in effects { carry(effect, leaving) }
     tick()
+  }
+
+  private func end(beginning slot: UInt16) {
+    isChanging.remove(slot)
+    waiting.beginning[slot] = nil
+    freed(slot)
   }
 
   /// An intent of an earlier run: the slot stays sealed until a map says how that ended.
@@ -129,6 +142,8 @@ extension SlotMoves {
     case .commit: askMap(slot, attempt: leaving.id.attempt)
     case .seal: seal(leaving)
     case .unseal:
+      node.log.debug(
+        "a slot that was sealed is served again", ["slot": .of(Int(slot))])
       leaving.sealedSince = nil
       leaving.isQuiet = false
       leaving.jobs.removeAll()
@@ -145,7 +160,7 @@ extension SlotMoves {
       leaving.isEnded = true
       sources[slot] = nil
       gate.clear(slot)
-      beginSources()
+      freed(slot)
     // The loops that hold publishes count them and their time themselves.
     case .refuseHeld, .wake: break
     }
@@ -207,6 +222,8 @@ extension SlotMoves {
     leaving.sealedSince = now
     leaving.isQuiet = false
     count { $0.seals += 1 }
+    // From here on nobody waits for a rate.
+    goOn(leaving)
     gate.seal(slot, serial: serial) { [self] in
       self.node.store.read { [self] store in
         let head = try? store.slotHead(slot)
@@ -261,9 +278,8 @@ extension SlotMoves {
     let slot = leaving.slot
     leaving.isEnded = true
     var set = WriteSet()
-    if !leaving.wasTaken { set.delete(SlotRows.all(slot)) }
     set.delete(.meta, key: SlotMoveRow.intentKey(slot))
-    write(set, synced: true) { [self] result in
+    erase(leaving.wasTaken ? [] : SlotRows.all(slot), set) { [self] result in
       if case .failure(let fault) = result {
         node.log.warn(
           "rows of a slot that has gone are kept", ["slot": .of(Int(slot)), "why": .of(fault)])
@@ -274,7 +290,7 @@ extension SlotMoves {
       }
       sources[slot] = nil
       count { $0.left += 1 }
-      beginSources()
+      freed(slot)
     }
   }
 
@@ -341,12 +357,23 @@ extension SlotMoves {
       leaving.id.target, SlotMoves.method, bytes,
       timeout: .milliseconds(Limits.moveCallMilliseconds)
     ) { [self] result in
-      if case .failure = result { return end(leaving, failed: true) }
+      if case .failure(let fault) = result {
+        noteUnheard(leaving.id, fault)
+        return end(leaving, failed: true)
+      }
       guard leaving.machine.serves else { return after.call() }
-      let sharing = max(1, sources.values.count { $0.isSending })
-      let nanoseconds = bytes.count * 1_000_000_000 / (bytesPerSecond / sharing)
-      loop.schedule(after: Interval(nanoseconds: Int64(nanoseconds))) { after.call() }
+      // All pages one after the other, at the rate that is allowed.
+      let cost = Interval(nanoseconds: Int64(bytes.count * 1_000_000_000 / bytesPerSecond))
+      paidUntil = max(paidUntil, now) + cost
+      leaving.delayed = after
+      loop.schedule(after: paidUntil - now) { [self] in goOn(leaving) }
     }
+  }
+
+  private func goOn(_ leaving: SlotLeaving) {
+    guard let next = leaving.delayed else { return }
+    leaving.delayed = nil
+    next.call()
   }
 
   private func sendLeftovers(_ leaving: SlotLeaving) {

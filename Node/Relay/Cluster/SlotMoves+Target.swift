@@ -125,10 +125,9 @@ extension SlotMoves {
     else { return }
     let copy = SlotMoveRow.Copy(id: id, run: run, have: 0, complete: nil)
     var set = WriteSet()
-    set.delete(SlotRows.copied(slot))
     set.put(.meta, key: SlotMoveRow.copyKey(slot), value: SlotMoveRow.value(copy))
     gate.set(id.source, of: slot) { [self, set] in
-      self.write(set, synced: true) { [self] result in
+      self.erase(SlotRows.copied(slot), set) { [self] result in
         isChanging.remove(slot)
         guard case .success = result, SlotMoveID(map, slot: slot) == id, sources[slot] == nil else {
           return gate.clear(slot)
@@ -153,6 +152,7 @@ extension SlotMoves {
       { set, _ in
         SlotRows.put(copy.id.slot, rows, into: &set)
         set.put(.meta, key: SlotMoveRow.copyKey(copy.id.slot), value: SlotMoveRow.value(copy))
+        return false
       }, reply
     ) { machine, now, effects in
       machine.receiveWritten(upTo: through, at: now, into: &effects)
@@ -181,17 +181,19 @@ extension SlotMoves {
     }
   }
 
-  /// Makes a page's rows beside the loop, writes them, answers, and then tells the machine.
+  /// Makes a page's rows beside the loop, writes them, answers, and then tells the machine. `fill`: whether a large part
+  /// is deleted.
   private func put(
     _ coming: SlotComing,
-    _ fill: @escaping @Sendable (inout WriteSet, Store) throws(Fault) -> Void,
+    _ fill: @escaping @Sendable (inout WriteSet, Store) throws(Fault) -> Bool,
     _ reply: @escaping ClusterCalls.Reply,
     _ then: @escaping @Sendable (inout SlotTarget, Instant, inout [SlotTargetEffect]) -> Void
   ) {
     node.store.read { [self] store in
       var set = WriteSet()
+      let isWhole: Bool
       do throws(Fault) {
-        try fill(&set, store)
+        isWhole = try fill(&set, store)
       } catch {
         let fault = error
         self.loop.post { self.written(coming, .failure(fault), reply, then) }
@@ -199,7 +201,10 @@ extension SlotMoves {
       }
       store.submit(set, synced: false) { [self] result in
         let result = result.map { _ in () }
-        self.loop.post { self.written(coming, result, reply, then) }
+        self.loop.post {
+          if isWhole { self.flushSoon() }
+          self.written(coming, result, reply, then)
+        }
       }
     }
   }
@@ -290,7 +295,7 @@ extension SlotMoves {
     let slot = coming.slot
     var set = WriteSet()
     set.delete(.meta, key: SlotMoveRow.copyKey(slot))
-    write(set, synced: true) { [self] _ in
+    write(set, synced: false) { [self] _ in
       isChanging.remove(slot)
       coming.isEnded = true
       targets[slot] = nil
@@ -298,7 +303,7 @@ extension SlotMoves {
       node.log.debug(
         "a slot has come", ["slot": .of(Int(slot)), "from": .of(coming.id.source)])
       // What the map asks for meanwhile.
-      beginSources()
+      freed(slot)
     }
   }
 
@@ -323,8 +328,9 @@ extension SlotMoves {
       return
     }
     var set = WriteSet()
-    set.delete(SlotRows.copied(coming.slot))
-    write(set, synced: true) { [self] result in
+    let copy = SlotMoveRow.Copy(nothingOf: coming.id, run: coming.run)
+    set.put(.meta, key: SlotMoveRow.copyKey(coming.slot), value: SlotMoveRow.value(copy))
+    erase(SlotRows.copied(coming.slot), set) { [self] result in
       if case .success = result { return open(coming, epoch) }
       loop.schedule(after: .seconds(1)) { [self] in self.erase(coming, epoch) }
     }
@@ -340,9 +346,8 @@ extension SlotMoves {
       return
     }
     var set = WriteSet()
-    set.delete(SlotRows.copied(slot))
     set.delete(.meta, key: SlotMoveRow.copyKey(slot))
-    write(set, synced: true) { [self] result in
+    erase(SlotRows.copied(slot), set) { [self] result in
       isChanging.remove(slot)
       if case .failure = result {
         loop.schedule(after: .seconds(1)) { [self] in
@@ -352,7 +357,7 @@ extension SlotMoves {
       }
       if targets[slot] === coming { targets[slot] = nil }
       gate.clear(slot)
-      beginSources()
+      freed(slot)
     }
   }
 }

@@ -20,6 +20,8 @@ final class SlotMoves: @unchecked Sendable {
   let gate: SlotGate
   /// Of all slots together, while they are served. Tests have it slower.
   var bytesPerSecond = Limits.moveBytesPerSecond
+  /// Pages sent so far are as many as that rate allows until then.
+  var paidUntil = Instant.zero
   let own: NodeID
   let loop: EventLoop
   /// Names this run of this node as a source; no other run has had it.
@@ -32,12 +34,15 @@ final class SlotMoves: @unchecked Sendable {
   private(set) var map = RingMap()
   /// A map came; the first may be the one that an earlier run kept.
   private var hasBegun = false
-  private var epochs: [UInt16: UInt64] = [:]
+  /// What records of each slot are stamped with here; 0: not known.
+  private var epochs = [UInt64](repeating: 0, count: 1 << Limits.slotBits)
+  var waiting = SlotsWaiting()
   private var lastSerial: UInt64 = 0
   /// What sources ask of the map's host next: nil how it is, else to hand over that try.
   var questions: [UInt16: UInt64?] = [:]
   var isAsking = false
   private var isTicking = false
+  private var isFlushing = false
   private(set) var isOver = false
   let facts = Guarded(SlotMovesFacts())
 
@@ -102,7 +107,7 @@ final class SlotMoves: @unchecked Sendable {
 
   /// A newer map; it is on disk here.
   private func receive(_ next: RingMap) {
-    guard next.revision > map.revision || !hasBegun else { return }
+    guard next.revision > map.revision || !hasBegun, next.slotCount == epochs.count else { return }
     hasBegun = true
     map = next
     stampEpochs()
@@ -113,7 +118,7 @@ final class SlotMoves: @unchecked Sendable {
       }
       abandonIfAlone(slot)
     }
-    beginSources()
+    lookForSources()
   }
 
   private func stampEpochs() {
@@ -122,15 +127,15 @@ final class SlotMoves: @unchecked Sendable {
       // One that comes is stamped when it is opened.
       if targets[slot] != nil { continue }
       let epoch = map.epoch(of: slot)
-      if epochs[slot] != epoch {
-        epochs[slot] = epoch
+      if epochs[Int(slot)] != epoch {
+        epochs[Int(slot)] = epoch
         changed[epoch, default: []].append(slot)
       }
     }
     for (epoch, slots) in changed { gate.setEpoch(epoch, of: slots) }
   }
 
-  func noteEpoch(_ epoch: UInt64?, of slot: UInt16) { epochs[slot] = epoch }
+  func noteEpoch(_ epoch: UInt64?, of slot: UInt16) { epochs[Int(slot)] = epoch ?? 0 }
 
   /// The map as it is, to a source; it is an answer when the source asked and the map is as new as that.
   func tellMap(_ slot: UInt16) {
@@ -141,20 +146,6 @@ final class SlotMoves: @unchecked Sendable {
       machine.receiveMap(
         map[slot], revision: map.revision, fresh: isFresh, at: now, into: &effects)
     }
-  }
-
-  /// As many slots leave at once as are allowed.
-  func beginSources() {
-    if isOver { return }
-    for slot in map.movingSlots {
-      let underWay = sources.values.count { $0.isCopying } + isChanging.count
-      if underWay >= Limits.moveSlotsAtOnce { break }
-      guard sources[slot] == nil, targets[slot] == nil, !isChanging.contains(slot),
-        let id = SlotMoveID(map, slot: slot), id.source == own
-      else { continue }
-      beginSource(id)
-    }
-    refreshFacts()
   }
 
   // MARK: time
@@ -168,7 +159,7 @@ final class SlotMoves: @unchecked Sendable {
       if isOver { return }
       for slot in sources.keys.sorted() {
         withSource(slot) { $0.receiveTick(at: $1, into: &$2) }
-        if sources[slot]?.machine.serves == true { lookAtHead(slot) }
+        lookAtHead(slot)
       }
       for slot in targets.keys.sorted() {
         withTarget(slot) { $0.receiveTick(at: $1, into: &$2) }
@@ -178,25 +169,28 @@ final class SlotMoves: @unchecked Sendable {
     }
   }
 
+  /// How far the log of a slot that is copied has grown.
   private func lookAtHead(_ slot: UInt16) {
-    guard let leaving = sources[slot], !leaving.isLooking else { return }
+    guard let leaving = sources[slot], !leaving.isLooking,
+      leaving.machine.phase == .copying || leaving.machine.phase == .asking
+    else { return }
     leaving.isLooking = true
+    let copied = leaving.machine.copied
     node.store.read { [self] store in
-      let head = try? store.slotHead(slot)
+      let look = try? SlotRows.look(slot, after: copied, in: store)
       self.loop.post {
         leaving.isLooking = false
-        guard let head, self.sources[slot] === leaving else { return }
-        self.withSource(slot) { $0.receiveHead(head, at: $1, into: &$2) }
+        guard let look, self.sources[slot] === leaving else { return }
+        self.withSource(slot) {
+          $0.receiveHead(look.head, behind: look.behind, at: $1, into: &$2)
+        }
       }
     }
   }
 
   func refreshFacts() {
     var facts = facts.value
-    facts.waiting = 0
-    for slot in map.movingSlots where map.owner(of: slot) == own && sources[slot] == nil {
-      facts.waiting += 1
-    }
+    facts.waiting = waiting.count
     facts.leaving = sources.count
     facts.coming = targets.count
     facts.recordsLeft = sources.values.reduce(0) {
@@ -231,7 +225,51 @@ final class SlotMoves: @unchecked Sendable {
   func tell(_ peer: NodeID, _ call: SlotMoveCall) {
     cluster.calls.ask(
       peer, SlotMoves.method, call.encoded, timeout: .milliseconds(Limits.moveCallMilliseconds)
-    ) { _ in }
+    ) { [self] result in
+      if case .failure(let fault) = result { noteUnheard(call.id, fault) }
+    }
+  }
+
+  /// A page or a word did not come over, or was not taken.
+  func noteUnheard(_ id: SlotMoveID, _ fault: Fault) {
+    node.log.debug(
+      "another node did not take what it was told of a slot",
+      ["slot": .of(Int(id.slot)), "from": .of(id.source), "to": .of(id.target), "why": .of(fault)])
+  }
+
+  /// Deletes what there is in these ranges, together with what else is in `set`, and hears of it on this loop. Not synced:
+  /// what is written later comes later in the log, too.
+  func erase(
+    _ ranges: [SlotRange], _ set: WriteSet,
+    _ done: @escaping @Sendable (Result<Void, Fault>) -> Void
+  ) {
+    node.store.read { [self] store in
+      var set = set
+      let isWhole = store.delete(ranges, into: &set)
+      store.submit(set, synced: false) { [self] result in
+        self.loop.post {
+          if isWhole { self.flushSoon() }
+          done(result.map { _ in () })
+        }
+      }
+    }
+  }
+
+  /// Large parts were deleted: reads near them are slow until that is in files.
+  func flushSoon() {
+    if isFlushing || isOver { return }
+    isFlushing = true
+    loop.schedule(after: .seconds(Limits.moveFlushSeconds)) { [self] in
+      if isOver { return }
+      node.store.upkeep { [self] store in
+        do throws(Fault) {
+          try store.flush()
+        } catch {
+          self.node.log.warn("memory cannot be flushed to files", ["why": .of(error)])
+        }
+        self.loop.post { self.isFlushing = false }
+      }
+    }
   }
 
   /// Writes, and hears of it on this loop.

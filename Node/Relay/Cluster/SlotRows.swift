@@ -1,7 +1,7 @@
-import Base
+package import Base
 import Engine
-import Ring
-import Store
+package import Ring
+package import Store
 import Token
 
 /// Which rows belong to a slot, how they are read at its source and written at its target.
@@ -9,7 +9,7 @@ import Token
 /// Records go by the slot's log, index by index. What answers retries follows from records; only what tells of records
 /// that retention dropped is sent. All other rows are sent when the slot is sealed and nothing changes any more.
 /// Channels' grants are on every node already. Usage is counted on any node: of two rows the larger stays.
-enum SlotRows {
+package enum SlotRows {
   private static let stateKinds = [StateKind.head, StateKind.name, StateKind.commit]
 
   /// What is sent whole once the slot is sealed.
@@ -31,7 +31,7 @@ enum SlotRows {
   }
 
   /// What goes as rows.
-  static func ranges(_ slot: UInt16) -> [SlotRange] { sealed(slot) + [producers(slot)] }
+  package static func ranges(_ slot: UInt16) -> [SlotRange] { sealed(slot) + [producers(slot)] }
 
   /// Everything.
   static func all(_ slot: UInt16) -> [SlotRange] {
@@ -59,6 +59,20 @@ enum SlotRows {
     var sum: UInt64 = 0
     try eachHead(slot, in: store) { sum &+= $1.bytesKept }
     return sum
+  }
+
+  /// How far the log goes, and how much of it a target lacks that has it up to `copied`. Blocks on the disk.
+  static func look(
+    _ slot: UInt16, after copied: UInt64, in store: Store
+  ) throws(Fault) -> SlotLook {
+    let head = try store.slotHead(slot)
+    if head <= copied { return SlotLook(head: head, behind: 0) }
+    let most = Limits.moveSealLag << Limits.moveLagDoublings
+    if head - copied > most { return SlotLook(head: head, behind: .max) }
+    let bytes = try store.slotLogBytes(
+      slot, from: copied + 1, through: head,
+      limitBytes: Limits.moveSealBytes << Limits.moveLagDoublings)
+    return SlotLook(head: head, behind: bytes ?? .max)
   }
 
   private static func eachHead(
@@ -107,7 +121,9 @@ enum SlotRows {
   // MARK: target
 
   /// Writes entries of the log with their records and what follows from them.
-  static func put(_ slot: UInt16, _ rows: [SlotMoveCall.LogRow], into set: inout WriteSet) {
+  package static func put(
+    _ slot: UInt16, _ rows: [SlotMoveCall.LogRow], into set: inout WriteSet
+  ) {
     for entry in rows {
       set.put(.slots, key: SlotRow.key(slot, entry.index), value: entry.key)
       if let deleted = deletion(entry) {
@@ -125,12 +141,14 @@ enum SlotRows {
     }
   }
 
-  /// Writes a page of rows. The first as of a seal replaces all there were.
+  /// Writes a page of rows. The first as of a seal replaces all there were. True: a large part is deleted.
   static func put(
     _ slot: UInt16, _ rows: [SlotMoveCall.TableRow], isFirst: Bool, in store: Store,
     into set: inout WriteSet
-  ) throws(Fault) {
-    if isFirst { set.delete(sealed(slot).filter { !isUsage($0) }) }
+  ) throws(Fault) -> Bool {
+    var dropped: [SlotRange] = []
+    var isWhole = false
+    if isFirst { isWhole = store.delete(sealed(slot).filter { !isUsage($0) }, into: &set) }
     for one in rows {
       if one.table == .tokens, one.row.key.first == UsageRow.kind,
         let old = try store.get(.tokens, key: one.row.key),
@@ -145,12 +163,24 @@ enum SlotRows {
       else { continue }
       // Copied before retention, or a delete, dropped them there; or taken back after a failed write.
       let id = channel(one.row.key)
-      set.deleteRange(
-        .records, from: RecordKey.key(id, 0), to: RecordKey.key(id, head.oldest))
-      set.deleteRange(
-        .records, from: RecordKey.key(id, head.last + 1), to: RecordKey.key(id, .max))
+      dropped.append(
+        SlotRange(.records, from: RecordKey.key(id, 0), to: RecordKey.key(id, head.oldest)))
+      if head.last < .max {
+        dropped.append(
+          SlotRange(
+            .records, from: RecordKey.key(id, head.last + 1), to: RecordKey.key(id, .max)))
+      }
     }
+    return store.delete(dropped, into: &set) || isWhole
   }
+}
+
+/// A look at a slot's log.
+struct SlotLook: Sendable {
+  /// Its last index.
+  var head: UInt64
+  /// Bytes of the records that the target lacks; `.max`: more than are worth counting.
+  var behind: UInt64
 }
 
 /// What a node keeps of hand-overs in table `meta`:
@@ -159,16 +189,26 @@ enum SlotRows {
 ///     ct, slot u16    the copy of a target: move, u64 run, u64 have, u8 complete, u64 at, seal
 ///
 /// move: u16 slot, u64 attempt, u64 epoch, u64 source, u64 target. seal: u64 run, u32 count. All big-endian.
-enum SlotMoveRow {
+package enum SlotMoveRow {
   static let intents = Array("co".utf8)
   static let copies = Array("ct".utf8)
 
-  struct Copy: Equatable, Sendable {
+  package struct Copy: Equatable, Sendable {
     var id: SlotMoveID
     /// Of the source's process that it came from.
     var run: UInt64
     var have: UInt64
     var complete: Complete?
+
+    init(id: SlotMoveID, run: UInt64, have: UInt64, complete: Complete?) {
+      (self.id, self.run, self.have, self.complete) = (id, run, have, complete)
+    }
+
+    /// The slot begins empty: that is complete, and a run that finds it does not erase what was taken since.
+    package init(nothingOf id: SlotMoveID, run: UInt64) {
+      let nothing = Complete(at: 0, seal: SlotSeal(run: run, count: 0))
+      self.init(id: id, run: run, have: 0, complete: nothing)
+    }
   }
   struct Complete: Equatable, Sendable {
     var at: UInt64
@@ -178,7 +218,7 @@ enum SlotMoveRow {
   static func intentKey(_ slot: UInt16) -> [UInt8] { intents + bigEndianBytes(slot) }
   static func copyKey(_ slot: UInt16) -> [UInt8] { copies + bigEndianBytes(slot) }
 
-  static func value(_ intent: SlotIntent) -> [UInt8] {
+  package static func value(_ intent: SlotIntent) -> [UInt8] {
     var w = ByteWriter()
     write(intent.move, &w)
     w.append(bigEndian: intent.sealedAt)
@@ -186,7 +226,7 @@ enum SlotMoveRow {
     return w.array
   }
 
-  static func value(_ copy: Copy) -> [UInt8] {
+  package static func value(_ copy: Copy) -> [UInt8] {
     var w = ByteWriter()
     write(copy.id, &w)
     w.append(bigEndian: copy.run)
@@ -197,13 +237,13 @@ enum SlotMoveRow {
     return w.array
   }
 
-  static func intent(_ value: [UInt8]) throws(ReadError) -> SlotIntent {
+  package static func intent(_ value: [UInt8]) throws(ReadError) -> SlotIntent {
     try readAll(value) { (r) throws(ReadError) in
       SlotIntent(move: try move(&r), sealedAt: try r.bigEndian(), seal: try SlotMoveCall.seal(&r))
     }
   }
 
-  static func copy(_ value: [UInt8]) throws(ReadError) -> Copy {
+  package static func copy(_ value: [UInt8]) throws(ReadError) -> Copy {
     try readAll(value) { (r) throws(ReadError) in
       let id = try move(&r)
       let (run, have, mark) = (
