@@ -185,7 +185,7 @@ let package = Package(
       "fuzz", "Tests/fuzz",
       [
         "Base", "Digest", "Settings", "Store", "Codec", "Messages", "Loop", "Http", "Grpc",
-        "Engine", "Token", "Ring", "Registry", "Link", "LinkMail", "Membership",
+        "Engine", "Token", "Ring", "Registry", "Link", "LinkMail", "Membership", "Relay",
       ]),
   ],
   swiftLanguageModes: [.v6],

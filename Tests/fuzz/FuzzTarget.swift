@@ -38,7 +38,7 @@ var fuzzTargets: [any FuzzTarget.Type] {
     HttpTextTarget.self, JWTTarget.self, SignedJWTTarget.self, FlatJSONTarget.self,
     CredentialTarget.self, MLSTarget.self, TomlTarget.self, RecordTarget.self, StateRowTarget.self,
     EngineTarget.self, TokenRowTarget.self, HeadMarkTarget.self, TextTarget.self,
-    RingTarget.self, MemberPacketTarget.self, LinkTarget.self, RegistryTarget.self,
+    RingTarget.self, MemberPacketTarget.self, LinkTarget.self, MoveTarget.self, RegistryTarget.self,
   ]
 }
 
