@@ -249,10 +249,13 @@ public enum Limits {
   /// Milliseconds between two tries of a step of a move.
   public static let moveRetryMilliseconds: Int64 = 500
   /// Slots that leave one node at once for one other; others wait. Those with no more bytes of records than
-  /// `moveSmallBytes` count apart: they take their time for words between nodes, and hardly anything else.
+  /// `moveSmallBytes` count apart, and so do empty ones: they take words between nodes, and hardly anything else.
   public static let moveSlotsAtOnce = 16
-  public static let moveSmallSlotsAtOnce = 128
+  public static let moveSmallSlotsAtOnce = 32
+  public static let moveEmptySlotsAtOnce = 128
   public static let moveSmallBytes: UInt64 = 64 << 10
+  /// Slots that are looked into in one piece of work, for what is in them.
+  public static let moveLookSlots = 256
   /// Slots whose seal failed and that wait for the next, whose places others take meanwhile; more: they keep them.
   public static let movePlacesGiven = 64
   /// Bytes of one page of a slot on its way, but for a record that is larger by itself.

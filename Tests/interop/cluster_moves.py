@@ -217,6 +217,16 @@ def main() -> int:
         r.check("a plan says how many slots move, and how many bytes",
                 plan["moves"] > 0 and plan["bytes_to_copy"] > 0, plan)
 
+        # What comes after is kills: how long answers took until here.
+        def waited(what: str) -> None:
+            waits = sorted(w for p in producers for m in p.publishers.values()
+                           for w in list(m.acked.waits))
+            r.number("waited for an answer" + what + ": median " + ", p99.9 ".join(
+                f"{waits[int(len(waits) * q)] * 1000:.0f} ms" for q in (0.5, 0.999))
+                     + f", longest {waits[-1] * 1000:.0f} ms")
+
+        waited(" while slots moved")
+
         # The target of moves is killed in the middle of them, then their source.
         broken = set()
         c.posthouse("n1", "ring", "apply", "--version", str(plan["version"]))
@@ -239,10 +249,7 @@ def main() -> int:
                 good == len(channels), f"{good} of {len(channels)}")
         answered = sum(len(m.acked) for p in producers for m in p.publishers.values())
         r.number(f"{answered} messages acknowledged")
-        waits = sorted(w for p in producers for m in p.publishers.values() for w in m.acked.waits)
-        r.number("waited for an answer: median "
-                 + ", p99.9 ".join(f"{waits[int(len(waits) * q)] * 1000:.0f} ms" for q in (0.5, 0.999))
-                 + f", longest {waits[-1] * 1000:.0f} ms (nodes killed)")
+        waited(", nodes killed")
         shown = [c.posthouse(everyone[i % 3], "tenant", "show", org).returncode
                  for i, org in enumerate(orgs)]
         r.check("every tenant is known on any node", not any(shown), shown)

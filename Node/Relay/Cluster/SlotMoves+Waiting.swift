@@ -3,23 +3,49 @@ import Loop
 import Ring
 import Store
 
-// Which slots leave when. A slot takes its time for words between nodes and for syncs of disks, so many leave at once; one
-// with much in it takes disk and wire as well, so few of those do. Each target has its places: one that does not answer
-// keeps no slot from going elsewhere.
+// Which slots leave when. A slot takes its time for words between nodes and for syncs of disks, so many can leave at once;
+// one with much in it takes disk and wire as well, so few of those do. What is in use goes before what is empty, and
+// not in one crowd with it: publishes wait for the slots that leave together. Each target has its places: one that does not
+// answer keeps no slot from going elsewhere.
 
 /// Slots that the map has leave this node and that wait for a place.
 struct SlotsWaiting {
-  struct Lists {
-    /// The least number last.
-    var small: [UInt16] = []
-    var large: [UInt16] = []
+  /// How much is in a slot.
+  enum Size: CaseIterable { case empty, small, large }
+
+  /// Of each size, how many slots have a place, or may have one.
+  struct Places: Equatable {
+    var empty = 0
+    var small = 0
+    var large = 0
+    subscript(size: Size) -> Int {
+      get {
+        switch size {
+        case .empty: empty
+        case .small: small
+        case .large: large
+        }
+      }
+      set {
+        switch size {
+        case .empty: empty = newValue
+        case .small: small = newValue
+        case .large: large = newValue
+        }
+      }
+    }
+    static let most = Places(
+      empty: Limits.moveEmptySlotsAtOnce, small: Limits.moveSmallSlotsAtOnce,
+      large: Limits.moveSlotsAtOnce)
   }
+
   /// What was found in each slot of the map's moves: for that try.
   struct Look {
     var attempt: UInt64
-    var isSmall: Bool
+    var size: Size
   }
-  var lists: [NodeID: Lists] = [:]
+  /// For each target, by size; the least number last.
+  private var lists: [NodeID: [Size: [UInt16]]] = [:]
   var looks: [UInt16: Look] = [:]
   /// Nobody has looked into them yet.
   var unseen: [UInt16] = []
@@ -28,17 +54,33 @@ struct SlotsWaiting {
   var beginning: [UInt16: NodeID] = [:]
 
   var count: Int {
-    lists.values.reduce(unseen.count) { $0 + $1.small.count + $1.large.count }
+    lists.values.reduce(unseen.count) { $0 + $1.values.reduce(0) { $0 + $1.count } }
+  }
+  var targets: [NodeID] { lists.keys.sorted() }
+
+  func size(_ slot: UInt16) -> Size { looks[slot]?.size ?? .large }
+
+  mutating func removeAll() {
+    lists = [:]
+    unseen = []
   }
 
-  func isSmall(_ slot: UInt16) -> Bool { looks[slot]?.isSmall ?? false }
+  mutating func add(_ slot: UInt16, to target: NodeID) {
+    lists[target, default: [:]][size(slot), default: []].append(slot)
+  }
 
-  mutating func add(_ id: SlotMoveID) {
-    if isSmall(id.slot) {
-      lists[id.target, default: Lists()].small.append(id.slot)
-    } else {
-      lists[id.target, default: Lists()].large.append(id.slot)
+  /// The slot that leaves next for a target. `taken`: the places that others have now.
+  mutating func next(to target: NodeID, taken: [NodeID: Places]) -> UInt16? {
+    for size in [Size.small, .large, .empty] {
+      let left = Places.most[size] - (taken[target]?[size] ?? 0)
+      guard left > 0, size != .empty || !isSmallUnderWay(taken) else { continue }
+      if let slot = lists[target]?[size]?.popLast() { return slot }
     }
+    return nil
+  }
+
+  private func isSmallUnderWay(_ taken: [NodeID: Places]) -> Bool {
+    taken.values.contains { $0.small > 0 } || lists.values.contains { $0[.small]?.isEmpty == false }
   }
 }
 
@@ -53,15 +95,14 @@ extension SlotMoves {
 
   /// A new map: who waits is found anew.
   func lookForSources() {
-    waiting.lists = [:]
-    waiting.unseen = []
+    waiting.removeAll()
     var looks: [UInt16: SlotsWaiting.Look] = [:]
     for slot in map.movingSlots.reversed() {
       let look = waiting.looks[slot]
       let isSeen = look != nil && look?.attempt == map.move(of: slot)?.attempt
       if isSeen { looks[slot] = look }
       guard let id = wanted(slot) else { continue }
-      if isSeen { waiting.add(id) } else { waiting.unseen.append(slot) }
+      if isSeen { waiting.add(slot, to: id.target) } else { waiting.unseen.append(slot) }
     }
     waiting.looks = looks
     beginSources()
@@ -72,12 +113,14 @@ extension SlotMoves {
   private func lookIntoSlots() {
     guard !waiting.isLooking, !waiting.unseen.isEmpty, !isOver else { return }
     waiting.isLooking = true
-    let some = waiting.unseen.suffix(Limits.moveSmallSlotsAtOnce)
+    let some = waiting.unseen.suffix(Limits.moveLookSlots)
     let slots = some.map { (slot: $0, attempt: map.move(of: $0)?.attempt ?? 0) }
     node.store.read { [self] store in
       let found = slots.map { one in
         let bytes = (try? SlotRows.bytes(one.slot, in: store)) ?? .max
-        return SlotsWaiting.Look(attempt: one.attempt, isSmall: bytes <= Limits.moveSmallBytes)
+        let size: SlotsWaiting.Size =
+          bytes == 0 ? .empty : bytes <= Limits.moveSmallBytes ? .small : .large
+        return SlotsWaiting.Look(attempt: one.attempt, size: size)
       }
       self.loop.post {
         self.waiting.isLooking = false
@@ -93,7 +136,7 @@ extension SlotMoves {
   func freed(_ slot: UInt16) {
     if let id = wanted(slot) {
       if waiting.looks[slot]?.attempt == id.attempt {
-        waiting.add(id)
+        waiting.add(slot, to: id.target)
       } else {
         waiting.unseen.append(slot)
         lookIntoSlots()
@@ -105,41 +148,36 @@ extension SlotMoves {
   /// As many slots leave at once as are allowed.
   func beginSources() {
     if isOver { return }
-    for target in waiting.lists.keys.sorted() {
-      var (small, large) = places(target)
-      while small > 0, let slot = waiting.lists[target]?.small.popLast() {
-        if begin(slot) { small -= 1 }
-      }
-      while large > 0, let slot = waiting.lists[target]?.large.popLast() {
-        if begin(slot) { large -= 1 }
+    // Those that nobody has looked into may be in use: empty ones wait for them.
+    if waiting.unseen.isEmpty {
+      var taken = placesTaken()
+      for target in waiting.targets {
+        while let slot = waiting.next(to: target, taken: taken) {
+          guard let id = wanted(slot) else { continue }
+          taken[id.target, default: SlotsWaiting.Places()][waiting.size(slot)] += 1
+          waiting.beginning[slot] = id.target
+          beginSource(id)
+        }
       }
     }
     refreshFacts()
   }
 
-  private func begin(_ slot: UInt16) -> Bool {
-    guard let id = wanted(slot) else { return false }
-    waiting.beginning[slot] = id.target
-    beginSource(id)
-    return true
-  }
-
-  /// How many more slots, with little in them and with much, may go there now.
-  private func places(_ target: NodeID) -> (small: Int, large: Int) {
-    var places = (small: Limits.moveSmallSlotsAtOnce, large: Limits.moveSlotsAtOnce)
-    var resting = 0
-    func take(_ isSmall: Bool) {
-      if isSmall { places.small -= 1 } else { places.large -= 1 }
+  private func placesTaken() -> [NodeID: SlotsWaiting.Places] {
+    var taken: [NodeID: SlotsWaiting.Places] = [:]
+    var resting: [NodeID: Int] = [:]
+    for (slot, target) in waiting.beginning {
+      taken[target, default: SlotsWaiting.Places()][waiting.size(slot)] += 1
     }
-    for (slot, to) in waiting.beginning where to == target { take(waiting.isSmall(slot)) }
-    for (slot, leaving) in sources where leaving.id.target == target && leaving.isCopying {
+    for (slot, leaving) in sources where leaving.isCopying {
+      let target = leaving.id.target
       // It needs nothing but time.
-      if leaving.machine.isResting(at: now), resting < Limits.movePlacesGiven {
-        resting += 1
+      if leaving.machine.isResting(at: now), resting[target, default: 0] < Limits.movePlacesGiven {
+        resting[target, default: 0] += 1
       } else {
-        take(waiting.isSmall(slot))
+        taken[target, default: SlotsWaiting.Places()][waiting.size(slot)] += 1
       }
     }
-    return places
+    return taken
   }
 }

@@ -164,7 +164,8 @@ final class SlotMoves: @unchecked Sendable {
       for slot in targets.keys.sorted() {
         withTarget(slot) { $0.receiveTick(at: $1, into: &$2) }
       }
-      refreshFacts()
+      // One that rests, or waits for the map only, has given its place up.
+      beginSources()
       tick()
     }
   }
