@@ -377,6 +377,9 @@ public enum Limits {
   /// Agents of one answer: when none are asked for, and at most. Upstream's.
   public static let discoverDefault = 100
   public static let discoverMost = 1_000
+  /// HPACK's dynamic table of a connection to the registry, in bytes as RFC 7541 counts: that of HTTP/2. A client
+  /// that has more fields sends the oldest again.
+  public static let registryHeaderTableBytes = 4_096
   /// Entries one discovery looks at; what is beyond is found by the next one, which goes on there.
   public static let discoverScan = 65_536
   /// Records and bytes of one page between relays; more follows on the next.

@@ -138,7 +138,10 @@ extension NodeHost {
   }
 
   private func listenRegistry(_ host: RegistryHost) throws {
-    let server = GrpcServer(loops: [host.loop])
+    // Agents send the same fields with each heartbeat and look-up, and no credential.
+    var http = Http2Settings()
+    http.headerTableBytes = Limits.registryHeaderTableBytes
+    let server = GrpcServer(loops: [host.loop], settings: http)
     RegistryRoutes(host: host).register(on: server)
     health.register(on: server)
     let services = [

@@ -159,8 +159,24 @@ public enum WireType {
   @inlinable public mutating func string() throws(WireError) -> String {
     let range = try delimited()
     let part = unsafe UnsafeRawBufferPointer(rebasing: whole[range])
+    // Checking needs several times as long as making the text.
+    if unsafe Self.isASCII(part) { return unsafe String(decoding: part, as: UTF8.self) }
     guard let text = unsafe String(validating: part, as: UTF8.self) else { throw .malformed }
     return text
+  }
+
+  @usableFromInline static func isASCII(_ text: UnsafeRawBufferPointer) -> Bool {
+    var seen: UInt64 = 0
+    var at = 0
+    while at &+ 8 <= text.count {
+      seen |= unsafe text.loadUnaligned(fromByteOffset: at, as: UInt64.self)
+      at &+= 8
+    }
+    while at < text.count {
+      seen |= UInt64(unsafe text[at])
+      at &+= 1
+    }
+    return seen & 0x8080_8080_8080_8080 == 0
   }
 
   /// Merges an embedded message into `message`, one level deeper.

@@ -2,11 +2,9 @@ internal import Base
 
 /// One agent as it is held: the record without its names, and where it stands.
 struct Entry: Sendable {
+  // What an answer reads stands in front, together in a line of memory as a rule.
   var body = Bytes.empty
-  var version: UInt64 = 0
-  var sequence: UInt64 = 0
   var registeredAt: Int64 = 0
-  var digest: UInt64 = 0
   /// Monotonic nanoseconds: of a local agent the last refresh, of a tombstone when it came.
   var time: Int64 = 0
   /// Number of the home in `origins`; its incarnation is that of the home.
@@ -19,6 +17,9 @@ struct Entry: Sendable {
   var previous = Entry.none
   var next = Entry.none
   var places: [SkillIndex.Place] = []
+  var version: UInt64 = 0
+  var sequence: UInt64 = 0
+  var digest: UInt64 = 0
 
   static let none = UInt32.max
 

@@ -23,7 +23,7 @@ public struct Skill: Equatable, Sendable {
   }
 
   /// The value of a tag; "" when it is missing, as on the wire.
-  func value(of key: String) -> String { tags.first { $0.key == key }?.value ?? "" }
+  func value(of key: String) -> String { tags.first { isSameText($0.key, key) }?.value ?? "" }
 
   static func canonical(_ tags: [Tag]) -> [Tag] {
     if tags.count < 2 { return tags }

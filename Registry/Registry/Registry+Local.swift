@@ -51,12 +51,12 @@ extension Registry {
     guard let number = find(peerID), !entries[number].isTombstone else { return }
     try guardProof(number, peerID, proved)
     var registration = try record(number).registration()
-    let named = Set(skills)
+    let named = Set(skills.map { Array($0.utf8) })
     let before = registration.skills.count
     if skills.isEmpty {
       registration.skills = []
     } else {
-      registration.skills.removeAll { named.contains($0.id) }
+      registration.skills.removeAll { named.contains(Array($0.id.utf8)) }
     }
     if registration.skills.count == before { return }
     counts.unregistered += 1

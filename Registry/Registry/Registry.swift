@@ -65,9 +65,13 @@ public struct RegistryCounts: Equatable, Sendable {
 public struct Registry: Sendable {
   public let settings: RegistrySettings
   var entries = EntryStore()
-  var peers: PeerTable
-  var skillIndex = SkillIndex()
-  var tagIndex = SkillIndex()
+  var peers: NumberTable
+  var skillIndex: SkillIndex
+  var tagIndex: SkillIndex
+  /// What a discovery finds, kept between them for its memory.
+  var scratch: [UInt32] = []
+  /// So that what is read ahead is read (`fetch`).
+  var fetched = 0
   /// 0 is this relay.
   public internal(set) var origins: [Origin]
   var originNumbers: [String: UInt32]
@@ -95,7 +99,9 @@ public struct Registry: Sendable {
   /// data directory, the incarnation begins here.
   public init(settings: RegistrySettings, at now: Now) {
     self.settings = settings
-    peers = PeerTable(seed: settings.seed)
+    peers = NumberTable(seed: settings.seed)
+    skillIndex = SkillIndex(seed: settings.seed)
+    tagIndex = SkillIndex(seed: settings.seed)
     var own = Origin(
       settings.relayID, incarnation: Registry.counter(now, after: 0), at: now.monotonic)
     own.beat = Registry.counter(now, after: 0)
@@ -196,14 +202,14 @@ public struct Registry: Sendable {
     // What stands here was checked when it came in.
     guard let registration = try? record(number).registration() else { return }
     var places: [SkillIndex.Place] = []
-    var seen: Set<String> = []
+    var seen: Set<[UInt8]> = []
     for (i, skill) in registration.skills.enumerated() {
-      if registration.skills[..<i].contains(where: { $0.id == skill.id }) == false {
+      if registration.skills[..<i].contains(where: { isSameText($0.id, skill.id) }) == false {
         places.append(skillIndex.insert(skill.id, group: group, entry: number))
       }
       for tag in skill.tags {
         let key = SkillIndex.key(skill.id, tag)
-        guard seen.insert(key).inserted else { continue }
+        guard seen.insert(Array(key.utf8)).inserted else { continue }
         var place = tagIndex.insert(key, group: group, entry: number)
         place.list |= SkillIndex.Place.tagBit
         places.append(place)

@@ -1,3 +1,5 @@
+internal import Base
+
 /// Who offers a skill, or (in a second index) a skill with a tag: entry numbers by skill and group (the home of the entry), so
 /// that an origin is hidden without touching its entries, and local ones come first.
 struct SkillIndex: Sendable {
@@ -14,15 +16,23 @@ struct SkillIndex: Sendable {
   }
   struct List: Sendable {
     var key = ""
-    var groups: [Group] = []
+    /// Group 0, which most answers come from.
+    var local: [UInt32] = []
     /// Where the next answer begins, among local ones and among the others.
-    var localCursor = 0
-    var otherCursor = 0
+    var localCursor: UInt32 = 0
+    var otherCursor: UInt32 = 0
+    /// The other groups by their numbers: the answer does not depend on who came first.
+    var others: [Group] = []
+
+    var isEmpty: Bool { local.isEmpty && others.isEmpty }
+    var count: Int { others.reduce(local.count) { $0 + $1.members.count } }
   }
 
-  private var numbers: [String: UInt32] = [:]
+  private var numbers: NumberTable
   private(set) var lists: [List] = []
   private var free: [UInt32] = []
+
+  init(seed: UInt64) { numbers = NumberTable(seed: seed) }
 
   var keys: Int { numbers.count }
 
@@ -31,18 +41,22 @@ struct SkillIndex: Sendable {
     "\(skill.utf8.count).\(tag.key.utf8.count).\(skill)\(tag.key)\(tag.value)"
   }
 
-  func find(_ key: String) -> Int? { numbers[key].map { Int($0) } }
+  /// By its bytes: on the wire an accent and a letter with one are two names.
+  func find(_ key: String) -> Int? { find(key, numbers.hash(key)).map { Int($0) } }
 
-  func count(_ list: Int) -> Int { lists[list].groups.reduce(0) { $0 + $1.members.count } }
+  private func find(_ key: String, _ hash: UInt64) -> UInt32? {
+    numbers.find(hash) { isSameText(lists[Int($0)].key, key) }
+  }
 
   mutating func setCursors(_ list: Int, local: Int, other: Int) {
-    lists[list].localCursor = local
-    lists[list].otherCursor = other
+    lists[list].localCursor = UInt32(truncatingIfNeeded: local)
+    lists[list].otherCursor = UInt32(truncatingIfNeeded: other)
   }
 
   mutating func insert(_ key: String, group: UInt32, entry: UInt32) -> Place {
+    let hash = numbers.hash(key)
     let list: UInt32
-    if let known = numbers[key] {
+    if let known = find(key, hash) {
       list = known
     } else {
       if let reused = free.popLast() {
@@ -52,43 +66,63 @@ struct SkillIndex: Sendable {
         lists.append(List())
       }
       lists[Int(list)].key = key
-      numbers[key] = list
+      numbers.insert(hash, list)
     }
-    let position: Int
-    if let at = lists[Int(list)].groups.firstIndex(where: { $0.number == group }) {
-      position = lists[Int(list)].groups[at].members.count
-      lists[Int(list)].groups[at].members.append(entry)
-    } else {
-      position = 0
-      // Groups in the order of their numbers: the answer does not depend on who came first.
-      let at =
-        lists[Int(list)].groups.firstIndex { $0.number > group } ?? lists[Int(list)].groups.count
-      lists[Int(list)].groups.insert(Group(number: group, members: [entry]), at: at)
+    return Place(list: list, position: UInt32(add(entry, to: Int(list), group)))
+  }
+
+  /// - Returns: its position.
+  private mutating func add(_ entry: UInt32, to list: Int, _ group: UInt32) -> Int {
+    if group == 0 {
+      lists[list].local.append(entry)
+      return lists[list].local.count - 1
     }
-    return Place(list: list, position: UInt32(position))
+    if let at = lists[list].others.firstIndex(where: { $0.number == group }) {
+      lists[list].others[at].members.append(entry)
+      return lists[list].others[at].members.count - 1
+    }
+    let at = lists[list].others.firstIndex { $0.number > group } ?? lists[list].others.count
+    lists[list].others.insert(Group(number: group, members: [entry]), at: at)
+    return 0
   }
 
   /// Returns the entry that took the place, when one did.
   mutating func remove(_ place: Place, group: UInt32) -> UInt32? {
     let list = Int(place.list)
-    guard let at = lists[list].groups.firstIndex(where: { $0.number == group }) else {
-      preconditionFailure("an entry stands in its group's list")
+    let moved: UInt32?
+    if group == 0 {
+      moved = SkillIndex.remove(place.position, &lists[list].local)
+    } else {
+      guard let at = lists[list].others.firstIndex(where: { $0.number == group }) else {
+        preconditionFailure("an entry stands in its group's list")
+      }
+      moved = SkillIndex.remove(place.position, &lists[list].others[at].members)
+      if lists[list].others[at].members.isEmpty { lists[list].others.remove(at: at) }
     }
-    let last = lists[list].groups[at].members.removeLast()
-    if Int(place.position) < lists[list].groups[at].members.count {
-      lists[list].groups[at].members[Int(place.position)] = last
-      return last
-    }
-    if lists[list].groups[at].members.isEmpty {
-      lists[list].groups.remove(at: at)
-      if lists[list].groups.isEmpty { forget(list) }
-    }
-    return nil
+    if lists[list].isEmpty { forget(list) }
+    return moved
+  }
+
+  private static func remove(_ position: UInt32, _ members: inout [UInt32]) -> UInt32? {
+    let last = members.removeLast()
+    if position == members.count { return nil }
+    members[Int(position)] = last
+    return last
   }
 
   private mutating func forget(_ list: Int) {
-    numbers.removeValue(forKey: lists[list].key)
+    numbers.remove(numbers.hash(lists[list].key), UInt32(list))
     lists[list] = List()
     free.append(UInt32(list))
   }
+}
+
+/// Whether two texts are the same bytes; `==` would take an accent and a letter with one for one.
+@inline(__always) func isSameText(_ a: String, _ b: String) -> Bool {
+  let isSame = unsafe a.utf8.withContiguousStorageIfAvailable { x in
+    unsafe b.utf8.withContiguousStorageIfAvailable { y in
+      unsafe sameBytes(UnsafeRawBufferPointer(x), UnsafeRawBufferPointer(y))
+    }
+  }
+  return (isSame ?? nil) ?? a.utf8.elementsEqual(b.utf8)
 }

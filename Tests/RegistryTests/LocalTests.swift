@@ -177,6 +177,22 @@ struct LocalTests {
     #expect(first[..<7] == first[7...])
   }
 
+  @Test("Names are told apart by their bytes, as on the wire: an accent of its own is another name")
+  func names() throws {
+    let (one, two) = ("caf\u{e9}", "cafe\u{301}")
+    var rig = RegistryRig()
+    try rig.register("p1", [one], tags: [Skill.Tag("lang", two)])
+    try rig.register("p2", [two], tags: [Skill.Tag("lang", one)])
+    try rig.register("p3", [one, two])
+    #expect(Set(rig.discover(one)) == ["p1", "p3"])
+    #expect(Set(rig.discover(two)) == ["p2", "p3"])
+    #expect(rig.discover(one, tags: [Skill.Tag("lang", two)]) == ["p1"])
+    #expect(rig.discover(one, tags: [Skill.Tag("lang", one)]) == [])
+    try rig.unregister("p3", [one])
+    #expect(rig.discover(one) == ["p1"])
+    #expect(Set(rig.discover(two)) == ["p2", "p3"])
+  }
+
   @Test("A proved peer_id takes no unsigned call")
   func proof() throws {
     var rig = RegistryRig()

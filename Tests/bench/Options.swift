@@ -18,6 +18,8 @@ struct Options {
   var archive = [false, true]
   var paced = true
   var connections = 10_000
+  /// Agents of `registry`.
+  var agents = 1_000_000
   /// Published SLIM packages whose nodes `slim` runs beside ours: environments, or versions of .venv-slim.
   var peers: [String] = []
   /// How often `slim` goes round its servers for each cell.
@@ -55,6 +57,7 @@ struct Options {
       --archive on|off|both (both)
       --no-pace             leave out the fixed-rate runs
       --connections N       subscribers of `idle` and `slim-idle` (10000)
+      --agents N            agents of `registry` (1000000)
       --tries N             repeats while other processes are busy (3)
       --quiet-wait S        how long to wait for a quiet machine before each run (20)
     Exit codes: 0 done, 1 something was lost or failed or `slim-soak` missed what is asked, 2 usage.
@@ -91,6 +94,7 @@ struct Options {
       sizes = [1_024]
       paced = false
       connections = 1_000
+      agents = 100_000
       rounds = 1
       soakSeconds = 5
       tries = 1
@@ -129,6 +133,9 @@ struct Options {
     case "--connections":
       guard let count = Int(value), count > 0 else { return false }
       connections = count
+    case "--agents":
+      guard let count = Int(value), count > 0 else { return false }
+      agents = count
     case "--peer": peers = value.split(separator: ",").map(String.init)
     case "--rounds":
       guard let count = Int(value), count > 0 else { return false }

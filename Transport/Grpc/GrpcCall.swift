@@ -82,9 +82,9 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
       refuseHttp("415", ("accept", "application/grpc"))
       return
     }
-    path =
-      unsafe fields.withValue(of: ":path") { unsafe String(decoding: $0, as: UTF8.self) } ?? ""
-    guard let route = routes.table[path] else {
+    let found = unsafe fields.withValue(of: ":path") { unsafe shard.route($0) }
+    path = found?.path ?? ""
+    guard let route = found?.route else {
       finish(.unimplemented, "this server has no method \(path)")
       return
     }

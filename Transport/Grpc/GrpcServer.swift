@@ -224,8 +224,26 @@ final class GrpcShard: Http2Owner, @unchecked Sendable {
   private var held: [UInt64: GrpcCall] = [:]
   private var lastHeld: UInt64 = 0
   weak var server: GrpcServer?
+  /// The path and the method of the call before: the next one's, as a rule.
+  private var recentPath = ""
+  private var recentRoute: GrpcRoutes.Route?
 
   init(_ routes: GrpcRoutes) { self.routes = routes }
+
+  /// A call's path and its method; nil: there is none.
+  func route(_ bytes: UnsafeRawBufferPointer) -> (path: String, route: GrpcRoutes.Route?) {
+    if let recentRoute {
+      let isSame = unsafe recentPath.utf8.withContiguousStorageIfAvailable {
+        unsafe sameBytes(UnsafeRawBufferPointer($0), bytes)
+      }
+      if isSame == true { return (recentPath, recentRoute) }
+    }
+    let path = unsafe String(decoding: bytes, as: UTF8.self)
+    guard let route = routes.table[path] else { return (path, nil) }
+    recentPath = path
+    recentRoute = route
+    return (path, route)
+  }
 
   func callsUnderWay() -> Int {
     var count = 0

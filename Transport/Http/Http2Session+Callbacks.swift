@@ -1,5 +1,6 @@
 internal import Base
 internal import CNghttp2
+internal import Glibc
 internal import Loop
 
 // C callbacks capture nothing: the session comes as user data, the stream as stream user data, so that
@@ -83,19 +84,25 @@ private let beginHeaders: nghttp2_on_begin_headers_callback = { _, frame, user i
 }
 
 private let onHeader: nghttp2_on_header_callback = {
-  handle, frame, name, nameLength, value, length, _, _ in
-  guard let s = stream(handle, frame.unsafelyUnwrapped.pointee.hd.stream_id) else { return 0 }
-  if s.headersTooLarge { return 0 }
-  if s.incoming.count >= Limits.headerFields
-    || s.incoming.listBytes &+ nameLength &+ length &+ 32 > Limits.headerListBytes
-  {
-    s.headersTooLarge = true
-    s.incoming.removeAll()
-    return 0
+  handle, frame, name, nameLength, value, length, _, user in
+  if nameLength == 13, memcmp(name.unsafelyUnwrapped, "authorization", 13) == 0 {
+    session(user).forgetFields()
   }
-  s.incoming.append(
-    UnsafeRawBufferPointer(start: name, count: nameLength),
-    UnsafeRawBufferPointer(start: value, count: length))
+  let id = frame.unsafelyUnwrapped.pointee.hd.stream_id
+  guard let raw = nghttp2_session_get_stream_user_data(handle, id) else { return 0 }
+  borrowed(raw)._withUnsafeGuaranteedRef { s in
+    if s.headersTooLarge { return }
+    if s.incoming.count >= Limits.headerFields
+      || s.incoming.listBytes &+ nameLength &+ length &+ 32 > Limits.headerListBytes
+    {
+      s.headersTooLarge = true
+      s.incoming.removeAll()
+      return
+    }
+    s.incoming.append(
+      UnsafeRawBufferPointer(start: name, count: nameLength),
+      UnsafeRawBufferPointer(start: value, count: length))
+  }
   return 0
 }
 

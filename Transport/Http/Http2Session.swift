@@ -14,6 +14,10 @@ public struct Http2Settings: Sendable {
   /// How long a session without streams is kept; nil: for ever.
   public var idleTimeout: Interval?
   public var headTimeout = Interval.seconds(Int64(Limits.headTimeoutSeconds))
+  /// HPACK's dynamic table for the peer's fields (RFC 7541 section 4.2): with one a call names a field it has sent
+  /// before by a byte or two. 0, because it would keep a credential in memory for as long as the connection
+  /// lives. Where calls carry none as a rule: 4,096 as in HTTP/2; it is emptied when one comes (`forgetFields`).
+  public var headerTableBytes = 0
   public init() {}
 }
 
@@ -46,6 +50,8 @@ public final class Http2Session: ConnectionDriver {
   /// Bytes are being read; streams that have some to give back after that.
   private(set) var isReceiving = false
   private var owing: [Http2Stream] = []
+  /// There is a dynamic table of the peer's fields.
+  private var keepsFields = false
   /// Why the connection went.
   public private(set) var closeReason = ""
   private var refusal: String?
@@ -83,8 +89,7 @@ public final class Http2Session: ConnectionDriver {
     var entries = [
       entry(NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, settings.streamWindowBytes),
       entry(NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, Limits.headerListBytes),
-      // No dynamic table: it would keep a credential in memory for as long as the connection lives.
-      entry(NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, 0),
+      entry(NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, settings.headerTableBytes),
     ]
     if isServer {
       entries.append(entry(NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, settings.maximumStreams))
@@ -93,6 +98,15 @@ public final class Http2Session: ConnectionDriver {
     }
     nghttp2_submit_settings(handle, 0, entries, entries.count)
     nghttp2_session_set_local_window_size(handle, 0, 0, Int32(settings.connectionWindowBytes))
+    keepsFields = settings.headerTableBytes > 0
+  }
+
+  /// The peer sends a credential: no table any more, so that it does not stay in it.
+  func forgetFields() {
+    if !keepsFields { return }
+    keepsFields = false
+    var none = entry(NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, 0)
+    nghttp2_submit_settings(handle, 0, &none, 1)
   }
 
   private func entry(_ id: nghttp2_settings_id, _ value: Int) -> nghttp2_settings_entry {

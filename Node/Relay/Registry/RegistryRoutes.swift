@@ -27,21 +27,8 @@ struct RegistryRoutes {
   private func serve(
     _ server: GrpcServer, _ method: MethodDescriptor, answersLater: Bool, _ serve: @escaping Serve
   ) {
-    let host = host
-    server.register(method) { _ in
-      RegistryCall { call, request, reply in
-        if host.isSealed {
-          reply(.failure(Fault(.draining)))
-          return
-        }
-        let result = Result { () throws(Fault) in try serve(call, request) }
-        guard answersLater, case .success = result else {
-          reply(result)
-          return
-        }
-        host.afterWrite { fault in reply(fault.map { .failure($0) } ?? result) }
-      }
-    }
+    let served = RegistryMethod(host, answersLater: answersLater, serve)
+    server.register(method) { _ in RegistryCall(served) }
   }
 
   private static func timestamp(_ wall: Instant) -> ProtoTimestamp {
@@ -96,14 +83,26 @@ struct RegistryRoutes {
   }
 }
 
+/// One method: what every call of it shares.
+final class RegistryMethod: Sendable {
+  let host: RegistryHost
+  let answersLater: Bool
+  let serve: RegistryRoutes.Serve
+
+  init(_ host: RegistryHost, answersLater: Bool, _ serve: @escaping RegistryRoutes.Serve) {
+    self.host = host
+    self.answersLater = answersLater
+    self.serve = serve
+  }
+}
+
 /// One request, one response, without a copy of either more than is needed.
 final class RegistryCall: GrpcHandler {
-  typealias Serve = (GrpcCall, [UInt8], @escaping (Result<Bytes, Fault>) -> Void) -> Void
-  private let serve: Serve
+  private let method: RegistryMethod
   private var request: [UInt8]?
   let owesAnswer = true
 
-  init(_ serve: @escaping Serve) { self.serve = serve }
+  init(_ method: RegistryMethod) { self.method = method }
 
   func receiveMessage(_ bytes: UnsafeRawBufferPointer, on call: GrpcCall) {
     if request != nil {
@@ -118,15 +117,30 @@ final class RegistryCall: GrpcHandler {
       call.finish(.internal, "a unary call carries one request")
       return
     }
-    serve(call, request) { result in
-      // The call may be over by now: then nothing of this has an effect.
-      switch result {
-      case .success(let frame):
-        call.send(frame)
-        call.finish(.ok)
-      case .failure(let fault): call.finish(fault)
-      }
+    if method.host.isSealed {
+      call.finish(Fault(.draining))
+      return
     }
+    let frame: Bytes
+    do throws(Fault) {
+      frame = try method.serve(call, request)
+    } catch {
+      call.finish(error)
+      return
+    }
+    if !method.answersLater {
+      answer(call, frame)
+      return
+    }
+    method.host.afterWrite { fault in
+      // The call may be over by now: then nothing of this has an effect.
+      if let fault { call.finish(fault) } else { self.answer(call, frame) }
+    }
+  }
+
+  private func answer(_ call: GrpcCall, _ frame: Bytes) {
+    call.send(frame)
+    call.finish(.ok)
   }
 
   func receiveClosed(on call: GrpcCall) {}

@@ -2,7 +2,7 @@
 // latency, one JSON object at the end. One thread.
 //
 //   registryload register|heartbeat|discover --port P --agents N --skills M [--connections C] [--inflight K]
-//                [--seconds S] [--limit L]
+//                [--seconds S] [--limit L] [--pids A,B]
 //
 // `register` makes N agents, agent i with skill i mod M; the others go on for S seconds over random agents or skills.
 #include <errno.h>
@@ -42,6 +42,7 @@ static const char *operation = "discover";
 static int port, connections = 1, inflight = 1, limit = 1;
 static uint64_t agents = 100000, skills = 10000;
 static double seconds = 3;
+static process_list server;
 
 static connection all[CONNECTIONS_MOST];
 static int poller;
@@ -223,6 +224,7 @@ int main(int count, char **words) {
     else if (!strcmp(name, "--inflight")) inflight = atoi(value);
     else if (!strcmp(name, "--seconds")) seconds = atof(value);
     else if (!strcmp(name, "--limit")) limit = atoi(value);
+    else if (!strcmp(name, "--pids")) process_list_parse(&server, value);
     else die(name);
   }
   const char *method = !strcmp(operation, "register")    ? "RegisterSkills"
@@ -235,6 +237,7 @@ int main(int count, char **words) {
   sprintf(path, "/agentanycast.v1.RegistryService/%s", method);
   sprintf(authority, "127.0.0.1:%d", port);
   open_connections();
+  cpu_account from = cpu_account_read(&server);
   uint64_t start = clock_now_ns(), last = start;
   uint64_t end = start + (uint64_t)(seconds * 1e9);
   bool is_register = !strcmp(operation, "register");
@@ -255,12 +258,16 @@ int main(int count, char **words) {
     last = clock_now_ns();
     if (!is_register && last >= end) stopping = true;
   }
-  double elapsed = (double)(last - start) / 1e9;
+  cpu_account to = cpu_account_read(&server);
+  double elapsed = (double)(last - start) / 1e9, calls = done > 0 ? (double)done : 1;
   printf(
-      "{\"calls\":%llu,\"failed\":%llu,\"secs\":%.3f,\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,"
-      "\"max_us\":%.1f,\"answer_bytes\":%llu}\n",
-      (unsigned long long)done, (unsigned long long)failed, elapsed, (double)done / elapsed,
+      "{\"calls\":%llu,\"failed\":%llu,\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,"
+      "\"answer_bytes\":%llu,\"srv_us_per_call\":%.3f,\"cli_us_per_call\":%.3f",
+      (unsigned long long)done, (unsigned long long)failed, (double)done / elapsed,
       histogram_percentile_us(&latencies, 50), histogram_percentile_us(&latencies, 99),
-      (double)latencies.largest / 1000, (unsigned long long)answer_bytes);
+      (double)latencies.largest / 1000, (unsigned long long)answer_bytes,
+      (to.server - from.server) * 1e6 / calls, (to.client - from.client) * 1e6 / calls);
+  cpu_account_print(stdout, from, to);
+  puts("}");
   return failed > 0;
 }

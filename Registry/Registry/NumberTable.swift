@@ -1,12 +1,14 @@
 internal import Base
 internal import Digest
 
-/// Finds an agent's entry by its peer_id. Open addressing, split so that growing stops nobody for long:
-/// 256 parts, each doubled by itself. The hash is seeded, so that nobody can choose ids that collide.
-struct PeerTable: Sendable {
-  /// Upper half: bits of the hash. Lower half: entry + 1; 0 is a free place.
+/// Finds a number (an agent's entry, a skill's list) by its name. Open addressing, one line of memory a look as a
+/// rule; split so that growing stops nobody for long: 256 parts, each doubled by itself. The hash is seeded, so that
+/// nobody can choose names that collide.
+struct NumberTable: Sendable {
+  /// Upper half: bits of the hash. Lower half: the number + 1; 0 is a free place.
   private var parts: [[UInt64]]
   private var counts: [Int]
+  private(set) var count = 0
   private let seed: UInt64
 
   init(seed: UInt64) {
@@ -15,9 +17,11 @@ struct PeerTable: Sendable {
     counts = Array(repeating: 0, count: 256)
   }
 
-  func hash(_ peerID: UnsafeRawBufferPointer) -> UInt64 { unsafe xxh64(peerID, seed: seed) }
+  func hash(_ name: UnsafeRawBufferPointer) -> UInt64 { unsafe xxh64(name, seed: seed) }
 
-  /// `matches` says whether that entry is the one.
+  func hash(_ name: String) -> UInt64 { xxh64(utf8: name, seed: seed) }
+
+  /// `matches` says whether that number is the one.
   func find(_ hash: UInt64, _ matches: (UInt32) -> Bool) -> UInt32? {
     let part = Int(hash & 255)
     let tag = hash >> 32
@@ -27,20 +31,21 @@ struct PeerTable: Sendable {
       let place = parts[part][at]
       if place == 0 { return nil }
       if place >> 32 == tag {
-        let entry = UInt32(truncatingIfNeeded: place) - 1
-        if matches(entry) { return entry }
+        let number = UInt32(truncatingIfNeeded: place) &- 1
+        if matches(number) { return number }
       }
       at = (at + 1) & mask
     }
   }
 
-  /// The entry must not be there.
-  mutating func insert(_ hash: UInt64, _ entry: UInt32) {
+  /// The name must not be there.
+  mutating func insert(_ hash: UInt64, _ number: UInt32) {
     let part = Int(hash & 255)
     // Three quarters full: twice as large.
     if (counts[part] + 1) * 4 > parts[part].count * 3 { grow(part) }
-    place(part, (hash >> 32) << 32 | UInt64(entry + 1))
+    place(part, (hash >> 32) << 32 | UInt64(number + 1))
     counts[part] += 1
+    count += 1
   }
 
   private mutating func place(_ part: Int, _ value: UInt64) {
@@ -56,13 +61,13 @@ struct PeerTable: Sendable {
     for value in old where value != 0 { place(part, value) }
   }
 
-  mutating func remove(_ hash: UInt64, _ entry: UInt32) {
+  mutating func remove(_ hash: UInt64, _ number: UInt32) {
     let part = Int(hash & 255)
-    let wanted = (hash >> 32) << 32 | UInt64(entry + 1)
+    let wanted = (hash >> 32) << 32 | UInt64(number + 1)
     let mask = parts[part].count - 1
     var at = Int(hash >> 32) & mask
     while parts[part][at] != wanted {
-      precondition(parts[part][at] != 0, "an entry that is removed stands in the table")
+      precondition(parts[part][at] != 0, "a number that is removed stands in the table")
       at = (at + 1) & mask
     }
     // What follows moves up into the gap, unless it stands before its own first place.
@@ -77,5 +82,6 @@ struct PeerTable: Sendable {
     }
     parts[part][at] = 0
     counts[part] -= 1
+    count -= 1
   }
 }
