@@ -177,8 +177,10 @@ struct SlotMoveTests {
     #expect((0..<3).reduce(0) { $0 + cluster.facts($1).left } == 6)
   }
 
-  /// A channel at a node, with so many messages of 8 KiB; its slot.
-  private func filled(_ cluster: MovingCluster, at place: Int, _ count: Int) throws -> String {
+  /// A channel at a node, with so many messages of 8 KiB.
+  private func filled(
+    _ cluster: MovingCluster, at place: Int, _ count: Int, bytes: Int = 8 << 10
+  ) throws -> String {
     let channel = cluster.channel(at: place, "filled")
     let client = try GrpcBlockingClient(
       try #require(Endpoint(cluster.nodes[place].addresses.grpc)))
@@ -186,7 +188,7 @@ struct SlotMoveTests {
     for n in 1...count {
       var request = PublishRequest()
       request.channel = channel
-      request.payload = Array("\(n) ".utf8) + [UInt8](repeating: 46, count: 8 << 10)
+      request.payload = Array("\(n) ".utf8) + [UInt8](repeating: 46, count: bytes)
       (request.producerID, request.producerSequence) = (77, UInt64(n))
       call.send(request)
       // One at a time: each is a record of its own, and a slot with few of them to go is sealed at once.
@@ -306,6 +308,20 @@ struct SlotMoveTests {
     try SlotRows.all(slot).reduce(0) {
       $0 + (try node.store.rows(in: $1, limitBytes: .max).count)
     }
+  }
+
+  @Test("Few records of many bytes go while the slot is served, not under its seal")
+  func largeRecords() throws {
+    let cluster = try MovingCluster()
+    let channel = try filled(cluster, at: 1, 50, bytes: 256 << 10)
+    cluster.slow(1)
+    let slot = cluster.slot(channel)
+    try cluster.ask([(slot, 2)])
+    try cluster.until("pages are sent") { cluster.facts(1).bytesSent > 4 << 20 }
+    #expect(cluster.facts(1).seals == 0)
+    try cluster.moved([(slot, 2)])
+    #expect(cluster.facts(1).seals == 1 && cluster.facts(1).opens == 0)
+    try expect(cluster, channel, has: 50)
   }
 
   @Test(
