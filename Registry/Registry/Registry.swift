@@ -158,6 +158,8 @@ public struct Registry: Sendable {
   ) -> UInt32 {
     let number: UInt32
     if let existing {
+      // The number of that change goes with its row: it stands with the origin then, or the next start has not heard of it.
+      if entries[existing].home == 0, home != 0 { dirtyOrigins.insert(0) }
       detach(existing)
       number = existing
     } else {

@@ -11,7 +11,8 @@ struct GossipTests {
   @Test(
     "What gossip promises holds over random histories",
     arguments: [
-      (GossipCheck.convergence, UInt64(60)), (.merge, 20), (.storms, 20), (.partition, 4),
+      (GossipCheck.convergence, UInt64(60)), (.merge, 20), (.storms, 20), (.restarts, 21),
+      (.partition, 4),
     ])
   func promises(_ check: GossipCheck, _ seeds: UInt64) {
     let outcome = check.run(seeds: 1...seeds)

@@ -131,6 +131,25 @@ struct FederatedTests {
     #expect(a.registry.counts.damagedRows == 1 && a.registry.localCount == 48)
   }
 
+  @Test("A relay whose newest agent moved away goes on in the same life after a restart")
+  func restartAfterMove() throws {
+    var (a, b) = (RegistryRig("a"), RegistryRig("b", skewSeconds: 60))
+    var rows: [[UInt8]: [UInt8]] = [:]
+    try a.register("p")
+    a.store(into: &rows)
+    try a.register("mover")
+    a.store(into: &rows)
+    b.pull(&a)
+    try b.register("mover")
+    a.pull(&b)
+    a.store(into: &rows)
+    let own = a.registry.vector[0]
+    a.restart(rows, downSeconds: 5)
+    #expect(a.registry.vector[0].sequence == own.sequence)
+    a.pull(&b)
+    #expect(a.registry.vector[0].incarnation == own.incarnation)
+  }
+
   @Test("A relay that lost its data begins a new life: the old one's agents go, the new one's stay")
   func lostData() throws {
     var (a, b) = (RegistryRig("a"), RegistryRig("b"))

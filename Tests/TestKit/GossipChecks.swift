@@ -20,6 +20,9 @@ public enum GossipCheck: String, Sendable, CaseIterable {
   /// Registrations, moves and deletes under loss, one-way cuts and skewed clocks: all end with the largest stamp of each
   /// that was not forgotten. Ends are many more than a relay keeps, so that they are forgotten early (see `GraveWatch`).
   case storms
+  /// Storms in which relays start again, by the seed with all that they wrote, with less, or with nothing: all end equal,
+  /// nothing that was deleted comes back, nothing that is registered is missing.
+  case restarts
   /// After a partition of twice a tombstone's life, clocks an hour off, nothing deleted comes back.
   case partition
 
@@ -28,7 +31,7 @@ public enum GossipCheck: String, Sendable, CaseIterable {
     switch self {
     case .convergence: 4_000
     case .merge: 1_000
-    case .storms: 1_000
+    case .storms, .restarts: 1_000
     case .partition: 200
     }
   }
@@ -40,6 +43,7 @@ public enum GossipCheck: String, Sendable, CaseIterable {
     case .convergence: convergence(seeds, faults)
     case .merge: each(seeds, "triples", 1_000) { GossipCheck.merge($0, faults) }
     case .storms: each(seeds, "histories", 1) { GossipCheck.storm($0, faults) }
+    case .restarts: each(seeds, "histories", 1) { GossipCheck.storm($0, faults, restarts: true) }
     case .partition: each(seeds, "partitions", 1) { GossipCheck.partition($0, faults) }
     }
   }
@@ -143,12 +147,14 @@ public enum GossipCheck: String, Sendable, CaseIterable {
 
   // MARK: storms
 
-  private static func storm(_ seed: UInt64, _ faults: RegistryFaults) -> String? {
-    do { return try storming(seed, faults) } catch { return "refused: \(error)" }
+  private static func storm(
+    _ seed: UInt64, _ faults: RegistryFaults, restarts: Bool = false
+  ) -> String? {
+    do { return try storming(seed, faults, restarts) } catch { return "refused: \(error)" }
   }
 
   private static func storming(
-    _ seed: UInt64, _ faults: RegistryFaults
+    _ seed: UInt64, _ faults: RegistryFaults, _ restarts: Bool
   ) throws(Fault) -> String? {
     var rig = GossipRig(
       5, seed: seed, fanout: 2, skewSeconds: { [3_600, -3_600, 0, 60, -5][$0] },
@@ -158,7 +164,8 @@ public enum GossipCheck: String, Sendable, CaseIterable {
       })
     rig.lostRequests = 15
     rig.lostAnswers = 15
-    rig.graves = GraveWatch(5)
+    // What a relay has lost may well be smaller than what was issued.
+    if !restarts { rig.graves = GraveWatch(5) }
     var homes: [String: Int] = [:]
     for _ in 0..<60 {
       for _ in 0..<4 {
@@ -172,6 +179,7 @@ public enum GossipCheck: String, Sendable, CaseIterable {
           homes[peer] = at
         }
       }
+      if restarts { restart(&rig, .allCases[Int(seed % 3)]) }
       let pair = [rig.dice.below(5), rig.dice.below(5)]
       if rig.cut.remove(pair) == nil { rig.cut.insert(pair) }
       try rig.live(homes)
@@ -187,20 +195,33 @@ public enum GossipCheck: String, Sendable, CaseIterable {
       if let wrong = rig.graves?.wrong { return wrong }
     }
     if !rig.isConverged { return "the relays are not equal" }
-    for (peer, largest) in rig.issued.sorted(by: { $0.key < $1.key }) {
-      for i in rig.relays.indices {
-        guard let kept = rig.relays[i].registry.record(of: peer) else { continue }
-        if largest.wins(over: kept), rig.graves?.forgotten.contains(largest.stamp) != true {
-          return
-            "\(peer) is at \(kept.stamp) on relay \(i), not at the largest stamp \(largest.stamp)"
-        }
-      }
-    }
+    if let graves = rig.graves, let wrong = smaller(rig, graves) { return wrong }
     let live = Set((0..<4).flatMap { rig.discover(0, "s\($0)") })
     let back = live.subtracting(homes.keys)
     if !back.isEmpty { return "deleted and there: \(back.sorted())" }
     let lost = Set(homes.keys).subtracting(live)
     return lost.isEmpty ? nil : "registered and not there: \(lost.sorted())"
+  }
+
+  private static func restart(_ rig: inout GossipRig, _ kept: GossipRig.Kept) {
+    for i in rig.relays.indices {
+      if kept == .everything || rig.dice.oneIn(3) { rig.write(i) }
+      if rig.dice.oneIn(25) { rig.restart(i, kept) }
+    }
+  }
+
+  /// A relay that holds less than the largest record of an agent that was not forgotten.
+  private static func smaller(_ rig: GossipRig, _ graves: GraveWatch) -> String? {
+    for (peer, largest) in rig.issued.sorted(by: { $0.key < $1.key }) {
+      for i in rig.relays.indices {
+        guard let kept = rig.relays[i].registry.record(of: peer) else { continue }
+        if largest.wins(over: kept), !graves.forgotten.contains(largest.stamp) {
+          return
+            "\(peer) is at \(kept.stamp) on relay \(i), not at the largest stamp \(largest.stamp)"
+        }
+      }
+    }
+    return nil
   }
 
   // MARK: partitions

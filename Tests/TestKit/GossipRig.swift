@@ -11,6 +11,8 @@ public struct GossipRig {
     public var gossip: Gossip
     /// How far its wall clock is ahead, nanoseconds.
     public var skew: Int64
+    /// What its store holds.
+    var rows: [[UInt8]: [UInt8]] = [:]
 
     public mutating func tick(at now: Now) -> [GossipCall] {
       gossip.receiveTick(&registry, forced: true, at: now)
@@ -138,6 +140,47 @@ public struct GossipRig {
       if !isForgotten { return }
     }
     issued[peer] = record
+  }
+
+  // MARK: restarts
+
+  /// What a relay has of its data after a restart.
+  enum Kept: CaseIterable {
+    case everything
+    /// What stood in the store when it last wrote.
+    case older
+    case nothing
+  }
+
+  /// A relay writes what has changed.
+  mutating func write(_ i: Int) {
+    for write in writes(of: i) { relays[i].rows[write.key] = write.value }
+  }
+
+  private mutating func writes(of i: Int) -> [(key: [UInt8], value: [UInt8]?)] {
+    var found: [(key: [UInt8], value: [UInt8]?)] = []
+    relays[i].registry.takeWrites().forEach { op, _, key, value in
+      found.append(([UInt8](key), op == 1 ? [UInt8](value) : nil))
+    }
+    return found
+  }
+
+  mutating func restart(_ i: Int, _ kept: Kept) {
+    switch kept {
+    case .everything: write(i)
+    case .older: break
+    case .nothing: relays[i].rows = [:]
+    }
+    let now = now(i)
+    var registry = Registry(settings: relays[i].registry.settings, at: now)
+    let rows = relays[i].rows.sorted { $0.key.lexicographicallyPrecedes($1.key) }
+    for (key, value) in rows { registry.load(key: key, value: value, at: now) }
+    registry.finishLoading(at: now)
+    relays[i].registry = registry
+    var told = relays[i].gossip.settings
+    told.seed = dice.next()
+    let peers = relays[i].gossip.peers.map { GossipPeer(name: $0.name, trust: $0.trust) }
+    relays[i].gossip = Gossip(settings: told, peers: peers)
   }
 
   // MARK: rounds
