@@ -43,9 +43,8 @@ extension MembershipEngine {
       refute(said.incarnation, &effects)
     case .dead, .left: refute(said.incarnation, &effects)
     case .forgotten:
-      // Of an earlier life: this one is new.
-      if said.incarnation < me.incarnation { return }
-      end(&effects)
+      // The next life has to be newer than all that is remembered of this one.
+      end(said.incarnation, &effects)
     }
   }
 

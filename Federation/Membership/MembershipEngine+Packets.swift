@@ -9,13 +9,23 @@ extension MembershipEngine {
     return list
   }
 
+  /// Whether a member that shows itself like `shown` does not know what is believed of it here: it goes by an earlier
+  /// life than somebody has told of. Then only its own word helps.
+  func isContradiction(_ believed: Member, to shown: Member) -> Bool {
+    if believed.state >= .suspect, believed.state != .left { return !shown.overrides(believed) }
+    return believed.incarnation > shown.incarnation
+  }
+
   /// A packet with the updates that fit; what is said against the receiver comes first, so that it can contradict.
   mutating func send(
     _ message: MemberMessage, to member: Member, _ effects: inout [MembershipEffect]
   ) {
     var updates: [MemberUpdate] = []
     var bytes = Limits.memberPacketBytes - MemberPacket.overhead - me.updateBytes
-    if let peer = peers[member.id], peer.member.state >= .suspect, peer.member.state != .left {
+    if let peer = peers[member.id],
+      peer.member.state >= .suspect && peer.member.state != .left
+        || isContradiction(peer.member, to: member)
+    {
       updates.append(MemberUpdate(peer.member, by: peer.suspectors.first ?? me.id))
       bytes -= peer.member.updateBytes
     }

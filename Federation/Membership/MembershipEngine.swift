@@ -14,7 +14,8 @@ public enum MembershipEffect: Hashable, Sendable {
   case twin(Member)
   /// Leaving is told; the node may go.
   case left
-  /// An operator had this node forgotten: it is no member, sends nothing, and starts again only as a new engine.
+  /// An operator had this node forgotten: it is no member, sends nothing, and starts again only as a new engine, with
+  /// an incarnation above the one that `me` has by then.
   case forgotten
   /// Call `receiveTick` at this time at the latest.
   case wake(Instant)
@@ -155,9 +156,7 @@ public struct MembershipEngine: Sendable {
       case .ping, .gossip, .sync(answer: true): true
       default: false
       }
-    if !isAnswered, let believed, believed.state >= .suspect, believed.state != .left,
-      !packet.sender.overrides(believed)
-    {
+    if !isAnswered, let believed, isContradiction(believed, to: packet.sender) {
       send(.gossip, to: packet.sender, &effects)
     }
     wake(at: now, &effects)
@@ -235,8 +234,9 @@ public struct MembershipEngine: Sendable {
     effects.append(.refuted(incarnation: me.incarnation))
   }
 
-  mutating func end(_ effects: inout [MembershipEffect]) {
+  mutating func end(_ incarnation: UInt64, _ effects: inout [MembershipEffect]) {
     phase = .ended
+    me.incarnation = incarnation
     effects.append(.forgotten)
   }
 

@@ -10,6 +10,7 @@ final class Readiness: Sendable {
     var starting = true
     var trouble: String?
     var waiting: String?
+    var forgotten: String?
   }
   private let state = Lock(State())
 
@@ -23,6 +24,9 @@ final class Readiness: Sendable {
   func setTrouble(_ trouble: String?) { state.withLock { $0.trouble = trouble } }
   /// What has to come before it serves at all.
   func setWaiting(_ waiting: String?) { state.withLock { $0.waiting = waiting } }
+  /// The cluster has forgotten this node: no stream opens.
+  func setForgotten(_ why: String?) { state.withLock { $0.forgotten = why } }
+  var forgotten: String? { state.withLock { $0.forgotten } }
   func setDraining(isMoving: Bool) {
     state.withLock {
       $0.draining = true
@@ -43,6 +47,7 @@ final class Readiness: Sendable {
       if s.draining { out.append("draining") }
       if s.diskFull { out.append("disk below disk.min_free: new messages are refused") }
       if let waiting = s.waiting { out.append(waiting) }
+      if let forgotten = s.forgotten { out.append(forgotten) }
       if let trouble = s.trouble { out.append(trouble) }
       return out
     }

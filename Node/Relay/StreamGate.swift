@@ -21,6 +21,7 @@ struct StreamGate {
     _ call: GrpcCall, _ shard: Shard
   ) throws(Fault) -> (Principal, issued: Instant?) {
     if node.readiness.isDraining { throw Fault(.draining) }
+    if let why = node.readiness.forgotten { throw Fault(.unavailable, why) }
     if trusted { return (Self.anyone, nil) }
     guard let header = call.metadata("authorization") else {
       if node.settings.auth == .open { return (Self.anyone, nil) }

@@ -326,6 +326,8 @@ private let acme = AdminTenant(
       ("alive", "dead", 0, false, .failed, "members slots"),
       ("alive", "left", 0, false, .failed, "members slots"),
       ("alive", "suspect", 0, false, .failed, "members"),
+      ("alive", "unknown", 0, false, .failed, "members slots"),
+      ("self", "alive", 0, false, .done, ""),
       ("alive", "alive", 7, true, .done, "slots ring"),
     ] as [(String, String, UInt32, Bool, ExitCode, String)])
   func check(

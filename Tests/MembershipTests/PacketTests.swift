@@ -116,6 +116,33 @@ struct PacketTests {
     #expect(engine.phase == .member)
     say(.forgotten, 9)
     #expect(engine.phase == .ended && effects.last == .forgotten)
+    #expect(engine.me.incarnation == 9)
+  }
+
+  @Test(
+    "Who shows an earlier life than somebody told of hears that in the answer",
+    arguments: [MemberState.alive, .suspect, .dead, .left, .forgotten])
+  func contradiction(_ state: MemberState) {
+    var effects: [MembershipEffect] = []
+    var engine = Self.engine(&effects)
+    let lie = Member(id: NodeID(2), address: "elsewhere:9", incarnation: 1 << 40, state: state)
+    engine.receive(
+      MemberPacket(
+        sender: Member(id: NodeID(3), address: "c:3"), message: .gossip,
+        updates: [MemberUpdate(lie, by: NodeID(3))]), at: .zero, into: &effects)
+    effects = []
+    engine.receive(
+      MemberPacket(
+        sender: Member(id: NodeID(2), address: "b:2", incarnation: 5),
+        message: .ping(sequence: 1, target: Self.me.id)), at: .zero, into: &effects)
+    let told = effects.contains {
+      if case .send(to: "b:2", let packet) = $0 {
+        packet.updates.contains { $0.member == lie }
+      } else {
+        false
+      }
+    }
+    #expect(told)
   }
 
   @Test("A node that stood still gives suspicions the time it did not run")

@@ -178,6 +178,26 @@ struct PoolTests {
     #expect(pool.nodes[4].forgotten && pool.allSee(4, nil))
   }
 
+  @Test("A word of a life that never was is contradicted, and all see the member where it is")
+  func lie() {
+    var pool = Pool(5, seed: 9)
+    pool.run(milliseconds: 5_000)
+    let lie = Member(id: Pool.id(4), address: "127.0.0.1:9", incarnation: 1 << 40)
+    let packet = MemberPacket(
+      sender: Member(id: Pool.id(3), address: Pool.address(3)), message: .gossip,
+      updates: [MemberUpdate(lie, by: Pool.id(3))])
+    pool.act(0) { $0.receive(packet, at: $1, into: &$2) }
+    func isTold(_ pool: Pool) -> Bool {
+      (0..<4).allSatisfy {
+        let seen = pool.nodes[$0].engine?.member(Pool.id(4))
+        return seen?.state == .alive && seen?.address == Pool.address(4)
+          && (seen?.incarnation ?? 0) > 1 << 40
+      }
+    }
+    pool.run(milliseconds: 60_000, until: isTold)
+    #expect(isTold(pool))
+  }
+
   @Test("A member's load does not grow with the pool")
   func load() {
     var perNode: [Double] = []

@@ -124,7 +124,7 @@ struct ClusterHostTests {
     #expect(map.nodes.map(\.zone) == ["z1", "z2", "z3"])
     for node in nodes {
       #expect((1_365...1_366).contains(map.load(of: node.cluster!.own).owned))
-      #expect(node.cluster!.incarnation == 1)
+      #expect(node.cluster!.incarnation > 1_700_000_000_000)
     }
     for node in nodes {
       try awaitThat {
@@ -146,11 +146,12 @@ struct ClusterHostTests {
     let cluster = try TestCluster()
     var nodes = try cluster.three()
     let before = nodes[2].cluster!.map.value
+    let life = nodes[2].cluster!.incarnation
     nodes.removeLast().drain()
     let again = try cluster.start(3)
     nodes.append(again)
     defer { for node in nodes { node.drain() } }
-    #expect(again.cluster!.own == NodeID(3) && again.cluster!.incarnation == 2)
+    #expect(again.cluster!.own == NodeID(3) && again.cluster!.incarnation > life)
     #expect(again.cluster!.map.value == before)
     // Another port than before: the others find it there.
     for node in nodes.prefix(2) {

@@ -89,7 +89,7 @@ enum NodeShow: Command {
           Field("Region", Shown.orDash(n.region)), Field("For nodes", n.address),
           Field("gRPC", Shown.orDash(n.grpc)), Field("HTTP", Shown.orDash(n.http)),
           Field("Registry", Shown.orDash(n.registry)), Field("Version", n.version),
-          Field("Starts", "\(n.incarnation)"),
+          Field("Incarnation", "\(n.incarnation)"),
           Field(
             "Round trip",
             "\(NodeView.time(n.rttMedianNs)), least \(NodeView.time(n.rttLeastNs))"),
@@ -124,7 +124,11 @@ enum NodeJoin: Command {
       call.renderer.show(
         .record(
           RingView.fields(plan), RingView.json(plan), name: name,
-          notes: [Note("\(name) may come back: it joins when it asks next.", .good)]))
+          notes: [
+            Note(
+              "\(name) may come back: when it runs it joins within seconds (posthouse node ls), else when it starts.",
+              .good)
+          ]))
       return
     }
     var request = AdminStageRingRequest()
@@ -158,7 +162,9 @@ enum NodeForget: Command {
       .record(
         RingView.fields(plan), RingView.json(plan), name: name,
         notes: [
-          Note("Forgotten. Keep it away: what it still owns by its own map it would serve.", .good)
+          Note(
+            "Forgotten. It serves nothing as soon as it hears so; one that can reach no other node does not: end it.",
+            .good)
         ]))
   }
 }

@@ -115,9 +115,13 @@ enum HealthCheck: Command {
     ]
   }
 
-  /// One that left on purpose and owns nothing is not missed.
+  /// One that left on purpose and owns nothing is not missed; one that was never heard from is.
   private static func isAway(_ n: AdminClusterNode) -> Bool {
-    n.member == "dead" || n.member == "suspect" || n.member == "left" && n.owned > 0
+    switch n.member {
+    case "self", "alive": false
+    case "left": n.owned > 0
+    default: true
+    }
   }
 
   /// What the asked node says of its cluster.
@@ -129,7 +133,8 @@ enum HealthCheck: Command {
         ? Finding(what: "members", grade: .ok, text: "\(nodes.count) of \(nodes.count) there")
         : Finding(
           what: "members", grade: .bad,
-          text: away.map { "\($0.name) \($0.member)" }.joined(separator: ", "),
+          text: away.map { "\($0.name) \($0.member == "unknown" ? "never heard from" : $0.member)" }
+            .joined(separator: ", "),
           advice: "start them; for one that is lost: posthouse node forget NODE --allow-loss")
     ]
     let host = nodes.first(where: \.hostsMetadata)

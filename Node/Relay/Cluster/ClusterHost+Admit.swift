@@ -98,6 +98,8 @@ extension ClusterHost {
     known.name = relay.name
     known.zone = relay.zone
     known.region = relay.region
+    // Forgotten, taken in again, and still named in some move.
+    if known.state == .gone { known.state = .serving }
     return known == before ? nil : known
   }
 

@@ -30,6 +30,7 @@ extension ClusterHost {
     request.directory = directory
     request.withLoads = syncs % 5 == 1
     isSyncing = true
+    exile.noteAsked()
     if host != .none, host != own, linked[host] != nil || introduced == host {
       calls.ask(host, "Sync", request.encoded(), timeout: patience) { [self] result in
         isSyncing = false
@@ -86,6 +87,8 @@ extension ClusterHost {
       if seed != nil { introduce(state, sender, seed) }
       receive(state, from: sender)
       hasJoined = true
+      exile.receiveTaken()
+      comeBack()
       calls.leaveStrangers()
       silence.forget("sync")
       node.readiness.setWaiting(nil)
@@ -93,6 +96,7 @@ extension ClusterHost {
     case .failure(let refusal): fault = refusal
     }
     standing.change { $0.syncFailures += 1 }
+    if let member = exile.word, fault.code != .forbidden { withdraw(member) }
     tellWaiting(fault, seed)
     // Whoever hosts the metadata by now, a seed knows.
     if newest.version == 0 { host = .none }
@@ -122,9 +126,7 @@ extension ClusterHost {
   private func tellWaiting(_ fault: Fault, _ seed: HostPort?) {
     let asked = seed?.description ?? relays[host]?.name ?? "\(host)"
     if fault.code == .forbidden, newest.version > 0 {
-      node.readiness.setWaiting("the cluster refuses this node: \(fault)")
-      guard silence.isNews("refused", at: loop.now.monotonic) else { return }
-      node.log.error("the cluster refuses this node", ["why": .of("\(fault)")])
+      withdraw("\(asked): \(fault)")
     } else if newest.version == 0 {
       node.readiness.setWaiting("not in the cluster yet: \(asked): \(fault)")
       guard silence.isNews("join \(asked)", at: loop.now.monotonic) else { return }
@@ -193,6 +195,9 @@ extension ClusterHost {
       relay.nodeID == from.value, bytes.count <= Limits.clusterRelayBytes
     else { return reply(.failure(Fault(.badRequest, "a node that names itself otherwise"))) }
     guard let keeper else {
+      if let known = relays[from], known.forgotten {
+        return reply(.failure(ClusterHost.forgotten(known)))
+      }
       guard host != .none, host != own, let known = relays[host] else {
         return reply(
           .failure(Fault(.unavailable, "\(name) is in no cluster itself yet")))
@@ -206,12 +211,7 @@ extension ClusterHost {
     bare.load = nil
     if let known = keeper.now.relays[from], !request.joins || known.forgotten {
       if known.forgotten {
-        return reply(
-          .failure(
-            Fault(
-              .forbidden,
-              "an operator had node \(known.name) forgotten: posthouse node join \(known.name) takes it in again"
-            )))
+        return reply(.failure(ClusterHost.forgotten(known)))
       }
       relays[from]?.load = relay.load
       if known.encoded() == bare.encoded() { return answer(request, reply) }
@@ -291,7 +291,7 @@ extension ClusterHost {
     var next = keeper.now.relays
     for id in next.keys { next[id]?.load = relays[id]?.load }
     next[own] = shown()
-    relays = next
+    replace(next)
     if isNewDirectory {
       keepState()
       tellPeers()

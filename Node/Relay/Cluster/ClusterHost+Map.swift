@@ -62,6 +62,7 @@ extension ClusterHost {
         }
         announce(map)
         if newest.revision > map.revision { keepMap() }
+        comeBack()
       }
     }
   }
@@ -95,10 +96,19 @@ extension ClusterHost {
       next[NodeID(relay.nodeID)] = relay
     }
     next[own] = shown()
-    relays = next
+    replace(next)
     if !isNew { return }
     keepState()
     tellPeers()
+  }
+
+  /// A newer directory: what a node told the host of the metadata since goes before what it had told here.
+  func replace(_ next: [NodeID: ClusterRelay]) {
+    for (id, relay) in next
+    where relay.address != relays[id]?.address || relay.incarnation != relays[id]?.incarnation {
+      told[id] = nil
+    }
+    relays = next
   }
 
   /// Who is there, for a start without the host of the metadata.
@@ -120,16 +130,15 @@ extension ClusterHost {
     }
   }
 
-  /// Calls and links get the nodes' addresses: those that the directory has, or a later one that the node itself told.
+  /// Calls and links get the nodes' addresses: what each said last itself, to the host of the metadata, whose directory
+  /// it is then in, or to this node. What others say of it moves nothing.
   func tellPeers() {
     calls.bar(Set(relays.filter { $0.value.forgotten }.keys))
     var wanted: [NodeID: HostPort] = [:]
     for (id, relay) in relays where id != own && !relay.forgotten {
-      var text = relay.address
-      if let member = membership?.member(id), member.incarnation > relay.incarnation {
-        text = member.address
+      guard let address = HostPort(told[id]?.address ?? relay.address), address.isNumeric else {
+        continue
       }
-      guard let address = HostPort(text), address.isNumeric else { continue }
       wanted[id] = address
     }
     for (id, address) in wanted where linked[id] != address {

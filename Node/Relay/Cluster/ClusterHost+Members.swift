@@ -21,7 +21,8 @@ extension ClusterHost {
       case .wan: .wan
       }
     membership = MembershipEngine(
-      me: Member(id: own, address: advertised.description, incarnation: incarnation),
+      me: Member(
+        id: own, address: advertised.description, incarnation: max(incarnation, exile.incarnation)),
       profile: profile, seeds: seeds, random: Random.uint64(), at: loop.now.monotonic,
       into: &effects)
     carry(out: effects)
@@ -29,9 +30,25 @@ extension ClusterHost {
 
   func receivePacket(_ bytes: [UInt8], from sender: NodeID) {
     guard let packet = MemberPacket(bytes), packet.sender.id == sender, !isSealed else { return }
+    noteAddress(packet.sender)
     var effects: [MembershipEffect] = []
     membership?.receive(packet, at: loop.now.monotonic, into: &effects)
     carry(out: effects)
+  }
+
+  /// Restarted elsewhere: others need not wait for the host of the metadata. Its certificate has proved who says so.
+  private func noteAddress(_ sender: Member) {
+    guard let relay = relays[sender.id], !relay.forgotten, sender.id != own,
+      HostPort(sender.address)?.isNumeric == true
+    else { return }
+    if sender.address == told[sender.id]?.address ?? relay.address {
+      if told[sender.id] != nil { told[sender.id] = sender }
+      return
+    }
+    // Of two that run at once with one certificate, and of two lives of one node, the later.
+    guard sender.incarnation > told[sender.id]?.incarnation ?? relay.incarnation else { return }
+    told[sender.id] = sender
+    tellPeers()
   }
 
   private func memberTick() {
@@ -68,7 +85,7 @@ extension ClusterHost {
             ["id": .of(other.id), "address": .of(other.address)])
         }
       case .forgotten:
-        node.log.error("this node was forgotten by an operator; it is no member any more")
+        receiveForgotten()
       case .left: break
       case .wake(let at):
         loop.cancel(memberTimer)
@@ -81,10 +98,17 @@ extension ClusterHost {
   }
 
   private func send(_ packet: MemberPacket, to address: String) {
-    let id = linked.first { $0.value.description == address }?.key
+    // A member goes by its name also where somebody gave another address for it.
+    let id =
+      linked.first { $0.value.description == address }?.key
+      ?? membership?.members.first { $0.address == address }?.id
     // To somebody the directory does not have yet, word comes by others.
-    guard let id else { return }
-    calls.ask(id, "Packet", packet.encoded, timeout: .seconds(2)) { _ in }
+    guard let id, linked[id] != nil else { return }
+    calls.ask(id, "Packet", packet.encoded, timeout: .seconds(2)) { [self] result in
+      guard case .failure(let fault) = result, fault.code == .forbidden, !isSealed else { return }
+      // Its directory may be behind: the host of the metadata is asked, and only without its answer this counts.
+      exile.word = "\(relays[id]?.name ?? "\(id)"): \(fault)"
+    }
   }
 
   private func receiveChanged(_ member: Member) {
@@ -96,12 +120,10 @@ extension ClusterHost {
     case .left: node.log.info("a node has left", ["peer": .of(name)])
     case .forgotten: node.log.info("a node was forgotten", ["peer": .of(name)])
     }
-    // Restarted elsewhere: others need not wait for the host of the metadata.
-    tellPeers()
     refreshStanding()
   }
 
-  private func keep(_ incarnation: UInt64) {
+  func keep(_ incarnation: UInt64) {
     let identity = ClusterRows.Identity(node: own, incarnation: incarnation, cluster: cluster)
     let rows = rows
     node.store.upkeep { [node] _ in

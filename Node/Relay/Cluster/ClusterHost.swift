@@ -29,7 +29,7 @@ final class ClusterHost: @unchecked Sendable {
   let own: NodeID
   let name: String
   let cluster: String
-  /// Which start of this node: one more than the last.
+  /// Which life of this node: larger than the last.
   let incarnation: UInt64
   let tls: ClusterTlsContext
   let loop: EventLoop
@@ -58,6 +58,8 @@ final class ClusterHost: @unchecked Sendable {
   var relays: [NodeID: ClusterRelay] = [:]
   /// What was told to `links`.
   var linked: [NodeID: HostPort] = [:]
+  /// What nodes themselves said of their address by membership, since the directory last heard of them.
+  var told: [NodeID: Member] = [:]
   /// The newest map seen, maybe not on disk yet.
   var newest: RingMap
   var isKeeping = false
@@ -68,6 +70,7 @@ final class ClusterHost: @unchecked Sendable {
   var isSyncing = false
   var hasJoined = false
   var hasTriedDuty = false
+  var exile = Exile()
   /// Joins wait for each other: each changes the plan of the next.
   var joins: [PendingJoin] = []
   var isJoining = false
@@ -105,7 +108,7 @@ final class ClusterHost: @unchecked Sendable {
     }
     let identity = tls.own
     rows = ClusterRows(store: node.store)
-    let adopted = try rows.adopt(identity)
+    let adopted = try rows.adopt(identity, at: Timestamp.now())
     own = identity.node
     cluster = identity.cluster
     name = identity.name.isEmpty ? node.settings.nodeName : identity.name
@@ -129,6 +132,7 @@ final class ClusterHost: @unchecked Sendable {
       newest = kept
       map.value = kept
     }
+    if try rows.isForgotten() { exile.begin() }
     guard let state = try rows.state() else { return }
     host = NodeID(state.host)
     for relay in state.relays where relay.nodeID != 0 { relays[NodeID(relay.nodeID)] = relay }
@@ -153,6 +157,10 @@ final class ClusterHost: @unchecked Sendable {
   private func begin() {
     relays[own] = shown()
     tellPeers()
+    if exile.isOn {
+      sayForgotten("by an earlier run of it")
+      moves?.gate.withhold(why: forgottenText)
+    }
     if newest.version > 0 {
       node.log.info(
         "the last map is used", ["version": .of(newest.version), "revision": .of(newest.revision)])

@@ -10,16 +10,18 @@ import Store
 ///     ci   identity: u64 node · varint incarnation · counted cluster
 ///     cm   the last map
 ///     cs   the nodes and who hosts the metadata, as `ClusterState` without a map
+///     cf   empty; there while this node is forgotten, and serves nothing
 struct ClusterRows {
   let store: Store
 
   static let identityKey = Array("ci".utf8)
   static let mapKey = Array("cm".utf8)
   static let stateKey = Array("cs".utf8)
+  static let forgottenKey = Array("cf".utf8)
 
   struct Identity: Equatable {
     var node: NodeID
-    /// Rises with every start.
+    /// Rises with every start: milliseconds since 1970, or one more than the last when the clock is behind that.
     var incarnation: UInt64
     var cluster: String
   }
@@ -38,8 +40,12 @@ struct ClusterRows {
     return read
   }
 
-  /// Makes the directory this node's, or counts one more start of it. Throws when it is another node's.
-  func adopt(_ own: NodeIdentity) throws(Fault) -> Identity {
+  /// Makes the directory this node's, and begins its next life. Throws when it is another node's.
+  ///
+  /// The wall clock makes a node that was restored from a backup newer than each of its earlier lives, which the backup
+  /// knows nothing of. No order of messages depends on it; with a clock that is behind, the node hears what is
+  /// remembered of it, and contradicts.
+  func adopt(_ own: NodeIdentity, at wall: Instant) throws(Fault) -> Identity {
     var identity = Identity(node: own.node, incarnation: 0, cluster: own.cluster)
     if let known = try self.identity() {
       guard known.node == own.node, known.cluster == own.cluster else {
@@ -50,7 +56,10 @@ struct ClusterRows {
       }
       identity = known
     }
-    identity.incarnation += 1
+    let clock = UInt64(clamping: wall.nanoseconds / 1_000_000)
+    // Others refuse what is above the bound: a clock that far ahead is not gone by.
+    identity.incarnation = max(
+      identity.incarnation + 1, clock < Limits.memberIncarnation / 2 ? clock : 0)
     try keep(identity)
     return identity
   }
@@ -73,6 +82,10 @@ struct ClusterRows {
     } catch {
       throw Fault(.damaged, "the map in \(store.path) cannot be read (\(error))")
     }
+  }
+
+  func isForgotten() throws(Fault) -> Bool {
+    try store.get(.meta, key: ClusterRows.forgottenKey) != nil
   }
 
   func state() throws(Fault) -> ClusterState? {

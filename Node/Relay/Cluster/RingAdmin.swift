@@ -242,7 +242,11 @@ struct RingAdmin {
         if case .success = result, !request.undo { host.loop.post { host.forgetMember(id) } }
         reply(result)
       },
-      relays: { $0[id]?.forgotten = !request.undo }
+      relays: {
+        $0[id]?.forgotten = !request.undo
+        // Whatever it says next is news, and so it joins by that.
+        if request.undo { $0[id]?.incarnation = 0 }
+      }
     ) { ledger throws(Fault) in
       guard !request.undo, var node = ledger.current.node(id) else { return nil }
       node.state = .gone
