@@ -56,7 +56,7 @@ struct ClusterExileTests {
   )
   func forgottenAlive() throws {
     let cluster = try TestCluster()
-    let first = try cluster.start(1, ["--auth", "open"])
+    var first = try cluster.start(1, ["--auth", "open"])
     let seeds = [first.addresses.cluster]
     let second = try cluster.start(2, seeds: seeds, ["--auth", "open"])
     var third = try cluster.start(3, seeds: seeds, ["--auth", "open"])
@@ -87,8 +87,13 @@ struct ClusterExileTests {
     try isRefused(third)
     // Others begin the slot anew.
     try awaitThat { try publish(name, at: second).0 > 0 }
+    // The host of the metadata need not be there to say it once more.
+    let place = first.addresses.cluster
+    first.drain()
     third.drain()
     third = try cluster.start(3, ["--auth", "open"])
+    try isRefused(third)
+    first = try cluster.start(1, cluster: place, ["--auth", "open"])
     try isRefused(third)
     // While it runs, and without its doing.
     try forget("n3", undo: true, at: second)
@@ -109,6 +114,28 @@ struct ClusterExileTests {
       [first, second].allSatisfy { $0.cluster!.standing.value.members[NodeID(3)] == .alive }
     }
     try awaitThat { try publish(try channel(of: third), at: third).0 > 0 }
+  }
+
+  @Test(
+    "A node that was forgotten while it was away hears it of members when the host of the metadata is away"
+  )
+  func forgottenAway() throws {
+    let cluster = try TestCluster()
+    var nodes = try cluster.three()
+    defer { for node in nodes { node.drain() } }
+    let place = nodes[0].addresses.cluster
+    nodes.removeLast().drain()
+    try forget("n3", at: nodes[0])
+    try awaitThat { nodes[1].cluster!.map.value.load(of: NodeID(3)).owned == 0 }
+    nodes.removeFirst().drain()
+    let third = try cluster.start(3)
+    nodes.append(third)
+    try awaitThat { third.readiness.forgotten != nil }
+    let first = try cluster.start(1, cluster: place)
+    nodes.insert(first, at: 0)
+    try forget("n3", undo: true, at: first)
+    try cluster.agree(nodes)
+    try awaitThat { third.readiness.forgotten == nil }
   }
 
   @Test("What members say of another's address moves nobody's calls, and it contradicts")
