@@ -320,6 +320,8 @@ public enum Limits {
   public static let linkHeadBytes = 64 << 10
   /// Bytes handed to a link's connection and not on the socket; what comes then waits, not encoded yet.
   public static let linkOutputBytes = 4 << 20
+  /// Bytes of TLS records that a link's connection hands the socket at once.
+  public static let linkSendBytes = 128 << 10
   /// Bytes of a link's HTTP/2 window: what may be under way in one round trip.
   public static let linkWindowBytes = 8 << 20
   /// Milliseconds without a word after which a link's connection is given up; every quarter of it something is said.

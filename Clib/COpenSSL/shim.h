@@ -9,6 +9,8 @@
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 // prctl is variadic, which Swift cannot call. Here because only the room with the keys needs it.
 static inline int posthouse_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
@@ -49,6 +51,45 @@ static inline void posthouse_ssl_links_only(SSL_CTX *c) {
   // Several records with one read: links carry much.
   SSL_CTX_set_read_ahead(c, 1);
   SSL_CTX_set_default_read_buffer_len(c, 64 << 10);
+}
+// A BIO that keeps what TLS makes, for one send of many records: each write to a socket costs as much as thousands of bytes.
+// Its owner takes the bytes away and frees them.
+typedef struct {
+  unsigned char *bytes;
+  size_t used, room;
+} posthouse_outbox;
+static int posthouse_outbox_write(BIO *bio, const char *from, int count) {
+  posthouse_outbox *out = (posthouse_outbox *)BIO_get_data(bio);
+  if (count <= 0) return 0;
+  if (out->used + (size_t)count > out->room) {
+    size_t room = out->room > 0 ? out->room : 32 << 10;
+    while (room < out->used + (size_t)count) room *= 2;
+    unsigned char *grown = (unsigned char *)realloc(out->bytes, room);
+    if (grown == NULL) return -1;
+    out->bytes = grown;
+    out->room = room;
+  }
+  memcpy(out->bytes + out->used, from, (size_t)count);
+  out->used += (size_t)count;
+  return count;
+}
+static inline void posthouse_outbox_free(posthouse_outbox *out) { free(out->bytes); }
+static long posthouse_outbox_ctrl(BIO *bio, int command, long number, void *pointer) {
+  (void)bio, (void)number, (void)pointer;
+  return command == BIO_CTRL_FLUSH;
+}
+static int posthouse_outbox_create(BIO *bio) {
+  BIO_set_init(bio, 1);
+  return 1;
+}
+// One for the process; NULL when memory is out.
+static inline BIO_METHOD *posthouse_outbox_method(void) {
+  BIO_METHOD *made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "outbox");
+  if (made == NULL) return NULL;
+  BIO_meth_set_write(made, posthouse_outbox_write);
+  BIO_meth_set_ctrl(made, posthouse_outbox_ctrl);
+  BIO_meth_set_create(made, posthouse_outbox_create);
+  return made;
 }
 // Lists of names are typed by macros.
 static inline GENERAL_NAMES *posthouse_names_new(void) { return sk_GENERAL_NAME_new_null(); }

@@ -65,7 +65,10 @@ public enum LinkFrame: Sendable {
     case 3: self = .acknowledged(try r.bigEndian())
     case 4:
       let first = try r.bigEndian(UInt64.self)
-      var mails = [try LinkMail(&r)]
+      var mails: [LinkMail] = []
+      // As many as a turn mostly brings, so that it grows once or not at all.
+      mails.reserveCapacity(min(r.remaining / 64 + 1, 64))
+      mails.append(try LinkMail(&r))
       while !r.atEnd { mails.append(try LinkMail(&r)) }
       self = .mails(first: first, mails)
     default: throw .malformed

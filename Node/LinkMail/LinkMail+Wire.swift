@@ -217,9 +217,12 @@ extension ByteWriter {
     append(p.type)
     append(p.mls.rawValue)
     append(UInt8((p.hasSuffix ? 1 : 0) | (p.durability == .synced ? 2 : 0)))
-    for word in [p.epoch, p.digest.0, p.digest.1, p.producer, p.producerSequence, p.token] {
-      append(bigEndian: word)
-    }
+    append(bigEndian: p.epoch)
+    append(bigEndian: p.digest.0)
+    append(bigEndian: p.digest.1)
+    append(bigEndian: p.producer)
+    append(bigEndian: p.producerSequence)
+    append(bigEndian: p.token)
     append(frame: p.frame)
   }
 
@@ -228,7 +231,10 @@ extension ByteWriter {
     append(d.mls.rawValue)
     append(UInt8((d.hasSuffix ? 1 : 0) | (d.publisher == nil ? 0 : 2)))
     append(bigEndian: d.generation)
-    for word in [d.sequence, d.epoch, d.producer, d.producerSequence] { append(bigEndian: word) }
+    append(bigEndian: d.sequence)
+    append(bigEndian: d.epoch)
+    append(bigEndian: d.producer)
+    append(bigEndian: d.producerSequence)
     append(bigEndian: d.wall.nanoseconds)
     append(bigEndian: d.publisher?.value ?? 0)
     append(frame: d.frame)
@@ -334,26 +340,28 @@ extension ByteReader {
 
   fileprivate mutating func publication() throws(ReadError) -> Publication {
     let (type, kind, marks) = (try byte(), try mls(), try byte())
-    var words: [UInt64] = []
-    for _ in 0..<6 { words.append(try bigEndian()) }
+    let epoch = try bigEndian(UInt64.self)
+    let digest = (try bigEndian(UInt64.self), try bigEndian(UInt64.self))
+    let (producer, number) = (try bigEndian(UInt64.self), try bigEndian(UInt64.self))
+    let token = try bigEndian(UInt64.self)
     let frame = try frame()
     return Publication(
-      frame: frame, hasSuffix: try suffixed(frame, marks), type: type, mls: kind, epoch: words[0],
-      digest: (words[1], words[2]), producer: words[3], producerSequence: words[4],
-      durability: marks & 2 != 0 ? .synced : .written, token: words[5])
+      frame: frame, hasSuffix: try suffixed(frame, marks), type: type, mls: kind, epoch: epoch,
+      digest: digest, producer: producer, producerSequence: number,
+      durability: marks & 2 != 0 ? .synced : .written, token: token)
   }
 
   fileprivate mutating func delivery() throws(ReadError) -> Delivery {
     let (type, kind, marks) = (try byte(), try mls(), try byte())
     let generation = try bigEndian(UInt32.self)
-    var words: [UInt64] = []
-    for _ in 0..<4 { words.append(try bigEndian()) }
+    let (sequence, epoch) = (try bigEndian(UInt64.self), try bigEndian(UInt64.self))
+    let (producer, number) = (try bigEndian(UInt64.self), try bigEndian(UInt64.self))
     let wall = Instant(nanoseconds: try bigEndian())
     let publisher = try session()
     let frame = try frame()
     return Delivery(
-      sequence: words[0], frame: frame, type: type, mls: kind, epoch: words[1],
-      generation: generation, producer: words[2], producerSequence: words[3], wall: wall,
+      sequence: sequence, frame: frame, type: type, mls: kind, epoch: epoch,
+      generation: generation, producer: producer, producerSequence: number, wall: wall,
       hasSuffix: try suffixed(frame, marks), publisher: marks & 2 != 0 ? publisher : nil)
   }
 

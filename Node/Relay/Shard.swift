@@ -233,6 +233,7 @@ final class Shard: @unchecked Sendable {
     for to in outbox.indices where !outbox[to].isEmpty || !slimOutbox[to].isEmpty {
       let mail = outbox[to]
       outbox[to] = []
+      outbox[to].reserveCapacity(min(mail.count, 256))
       hand(mail, to: to)
     }
     if let far {

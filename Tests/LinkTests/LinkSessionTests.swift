@@ -26,6 +26,35 @@ import Testing
     #expect(world.nodes.allSatisfy { $0.session.queuedBytes == 0 })
   }
 
+  @Test("What came is confirmed when it is much or due; several at once are taken in order, once")
+  func confirms() {
+    var world = open()
+    func confirmed(_ first: UInt64, _ items: Range<Int>, isDue: Bool) -> [UInt64] {
+      world.at(1) { session, now, made in
+        session.receive(first: first, Array(items), at: now, into: &made)
+        let isDone = session.endTurn(isDue: isDue, into: &made)
+        let words = made.compactMap { effect -> UInt64? in
+          if case .acknowledge(let upTo) = effect { upTo } else { nil }
+        }
+        #expect(isDone == !words.isEmpty)
+        return words
+      }
+    }
+    let many = Int(Limits.linkConfirmItems)
+    #expect(confirmed(1, 1..<11, isDue: false) == [])
+    #expect(confirmed(11, 11..<12, isDue: true) == [11])
+    #expect(confirmed(12, 12..<(12 + many), isDue: false) == [UInt64(11 + many)])
+    // A part that came before is not taken again; what leaves some out ends the connection.
+    #expect(
+      confirmed(UInt64(10 + many), (10 + many)..<(13 + many), isDue: true) == [UInt64(12 + many)])
+    world.run(1)
+    #expect(world.nodes[1].delivered == Array(1...(12 + many)))
+    #expect(world.nodes[1].session.counts.repeated == 2)
+    world.at(1) { $0.receive(first: UInt64(20 + many), [1, 2], at: $1, into: &$2) }
+    #expect(!world.nodes[1].session.isUp)
+    #expect(world.nodes[1].session.counts.refusals == 1)
+  }
+
   @Test(
     "A connection that ends costs nothing: what was not confirmed comes again, what came is not doubled"
   )

@@ -264,6 +264,14 @@ struct ClusterHostTests {
       first.cluster!.moves!.facts.value.left == 2_048
         && second.cluster!.moves!.facts.value.came == 2_048
     }
+    let other = try GrpcBlockingClient(try #require(Endpoint(second.addresses.grpc)))
+    let read = other.bidi(ChannelService.read.path)
+    var wanted = ReadRequest()
+    wanted.channel = "acme/team/used"
+    wanted.fromSequence = 1
+    read.send(wanted)
+    read.halfClose()
+    #expect(try read.next(ReadResponse.self, timeout: .seconds(20))?.payload == [1, 2, 3])
   }
 
   @Test("A directory of another node is refused, and so is one with messages that wants to join")

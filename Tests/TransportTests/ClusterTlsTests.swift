@@ -161,6 +161,9 @@ struct Impostor: Sendable, CustomTestStringConvertible {
         == "n2 (0000000000000002) of test")
     let body = [UInt8](repeating: 7, count: 300_000)
     #expect(try blocking.unary("/t.T/Reverse", body) == body)
+    // More than the sockets hold: records wait until they take more.
+    let large = (0..<(Limits.messageBytes - 1_000)).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+    for _ in 0..<4 { #expect(try blocking.unary("/t.T/Reverse", large) == large.reversed()) }
 
     let witness = Witness()
     let loop = rig.loops[0]

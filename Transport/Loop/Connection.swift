@@ -242,7 +242,7 @@ public final class Connection: EventSource, @unchecked Sendable {
     while isWritable {
       driver.fill()
       if state != .open { break }
-      if output.isEmpty { break }
+      if output.isEmpty, !isPending { break }
       writeSome()
       if state != .open { break }
       rounds += 1
@@ -254,18 +254,21 @@ public final class Connection: EventSource, @unchecked Sendable {
     if state == .open { driver.receiveFlushed() }
     if output.isEmpty {
       output.giveBack(to: &loop.spareOutput)
-      if state == .open, closesWhenSent || driver.isFinished { endGently() }
+      if state == .open, !isPending, closesWhenSent || driver.isFinished { endGently() }
     }
   }
 
+  /// Taken by the wire and not on the socket.
+  private var isPending: Bool { wire?.isPending == true }
+
   private func writeSome() {
     let bytes = output.readable
-    let n = wire?.write(bytes) ?? writePlain(bytes)
-    if n > 0 {
+    let n = wire?.write(bytes) ?? Wire.send(bytes, to: descriptor)
+    if n > 0 || (n == 0 && bytes.isEmpty) {
       output.consume(n)
       hasAnswered = true
       lastWrite = loop.now.monotonic
-      if wire == nil, n < bytes.count { isWritable = false }
+      if isPending || (wire == nil && n < bytes.count) { isWritable = false }
     } else if n == Wire.later {
       isWritable = false
     } else {
@@ -276,12 +279,6 @@ public final class Connection: EventSource, @unchecked Sendable {
   private var lossReason: String {
     guard let why = wire?.breakage else { return "connection lost" }
     return "TLS: \(why)"
-  }
-
-  private func writePlain(_ bytes: UnsafeRawBufferPointer) -> Int {
-    let n = sys_send(descriptor, bytes.baseAddress, bytes.count)
-    if n >= 0 { return n }
-    return sys_is_again(n) != 0 ? Wire.later : Wire.broken
   }
 
   // MARK: ending

@@ -1,4 +1,5 @@
 public import Base
+internal import CSys
 
 /// What lies between a socket and its bytes: TLS. A connection without one speaks in the clear.
 open class Wire {
@@ -23,11 +24,20 @@ open class Wire {
   /// Bytes read, 0 at the end of the stream, `Wire.later`, or `Wire.broken`.
   open func read(into room: UnsafeMutableRawBufferPointer) -> Int { Wire.broken }
   open func write(_ bytes: UnsafeRawBufferPointer) -> Int { Wire.broken }
+  /// Bytes were taken that are not on the socket yet: `write`, with nothing more, goes on with them.
+  open var isPending: Bool { false }
   /// Says goodbye in the protocol's way, if the socket takes it.
   open func shutdown() {}
 
   public static let later = -1
   public static let broken = -2
+
+  /// Writes to a socket: bytes written, `later` or `broken`.
+  public static func send(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32) -> Int {
+    let n = sys_send(descriptor, bytes.baseAddress, bytes.count)
+    if n >= 0 { return n }
+    return sys_is_again(n) != 0 ? later : broken
+  }
 }
 
 /// What speaks over a connection. One at a time; a sniffer replaces itself by what it found.

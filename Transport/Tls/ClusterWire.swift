@@ -12,6 +12,9 @@ final class ClusterWire: TlsWire {
   private var peer = PeerAddress(kind: .remote, text: "?")
   private var node: NodeIdentity?
   private var verdict: Verdict?
+  private var descriptor: Int32 = -1
+  /// Records on their way to the socket; nil during the handshake.
+  private var outbox: Outbox?
 
   init?(
     _ context: ContextHandle, keeping protocols: ProtocolList, isServer: Bool, own: NodeIdentity,
@@ -27,6 +30,7 @@ final class ClusterWire: TlsWire {
 
   override func attach(descriptor: Int32, peer: PeerAddress) {
     self.peer = peer
+    self.descriptor = descriptor
     super.attach(descriptor: descriptor, peer: peer)
   }
 
@@ -43,7 +47,34 @@ final class ClusterWire: TlsWire {
     guard node != nil else {
       return .failed(report(.noCertificate, "the peer shows no certificate"))
     }
+    outbox = Outbox(ssl)
     return step
+  }
+
+  // MARK: writing
+
+  override var isPending: Bool { outbox?.isEmpty == false }
+
+  /// Many records with one write to the socket. What it does not take is sent before anything else is taken.
+  override func write(_ bytes: UnsafeRawBufferPointer) -> Int {
+    guard let outbox else { return super.write(bytes) }
+    let before = outbox.send(to: descriptor)
+    if before < 0 { return before }
+    var taken = 0
+    while taken < bytes.count, outbox.count < Limits.linkSendBytes {
+      let n = super.write(UnsafeRawBufferPointer(rebasing: bytes[taken...]))
+      if n <= 0 {
+        if taken == 0 { return n }
+        break
+      }
+      taken += n
+    }
+    return outbox.send(to: descriptor) == Wire.broken ? Wire.broken : taken
+  }
+
+  override func shutdown() {
+    super.shutdown()
+    _ = outbox?.send(to: descriptor)
   }
 
   private func report(_ reason: LinkRefusal.Reason, _ text: String) -> String {

@@ -244,17 +244,15 @@ extension LinkHost {
     else { return }
     let link = links[index]
     let cost = ready.delivery.frame.count
-    var sessions = ready.sessions
-    var found = 0
+    var sessions: [SessionID] = []
+    sessions.reserveCapacity(ready.sessions.count)
     for proxy in ready.sessions {
       guard let session = link.near.session(proxy) else { continue }
       link.owe(cost, proxy, to: shard, shards: node.shardCount)
-      sessions[found] = session
-      found += 1
+      sessions.append(session)
     }
-    if found == 0 { return }
-    sessions.removeLast(sessions.count - found)
-    link.traffic.deliveriesSent &+= found
+    if sessions.isEmpty { return }
+    link.traffic.deliveriesSent &+= sessions.count
     link.traffic.messagesSent &+= 1
     _ = enqueue(.deliver(sessions, channel: number, ready.delivery), on: link)
   }

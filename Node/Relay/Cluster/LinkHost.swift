@@ -499,6 +499,9 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       if mail.isEmpty, inputs.isEmpty { continue }
       inbox[shard.index] = []
       farInbox[shard.index] = []
+      // The next turn mostly brings as much.
+      inbox[shard.index].reserveCapacity(min(mail.count, 256))
+      farInbox[shard.index].reserveCapacity(min(inputs.count, 256))
       if shard === home {
         hand(mail, inputs, to: shard)
       } else {

@@ -293,6 +293,8 @@ final class ShardFar: @unchecked Sendable {
     let (asked, said) = (outbox, mail)
     outbox = []
     mail = []
+    outbox.reserveCapacity(min(asked.count, 256))
+    mail.reserveCapacity(min(said.count, 256))
     let (links, index) = (links, shard.index)
     if index == 0 {
       links.receive(asked, said, from: 0)
