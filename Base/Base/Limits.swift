@@ -419,6 +419,11 @@ public enum Limits {
   public static let forgottenSeconds: Int64 = 86_400
   /// Bytes of publishes of one session that another node has not answered; more: the session is read no further.
   public static let farPendingBytes = 4 << 20
+  /// Channels of other nodes with a number on one loop before numbers that nobody uses are taken back; eight times as many
+  /// in use: further ones end their session.
+  public static let farChannels = 1 << 18
+  /// Channels of other nodes that one session uses; more: it ends with `unavailable`.
+  public static let farChannelsPerSession = 16_384
   /// Bytes of credit for which another node is told at once; less is gathered for so many milliseconds.
   public static let farCreditBytes = 64 << 10
   public static let farCreditMilliseconds: Int64 = 10

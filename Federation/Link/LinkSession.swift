@@ -263,7 +263,10 @@ public struct LinkSession<Item: Sendable>: Sendable {
       }
       confirm(hello.received)
     }
-    let isNew = theirs.map { $0 != (hello.incarnation, hello.epoch) } ?? false
+    // One that sent messages had heard of this process; one under the same name that has not is another: started from a
+    // copy of its disk, say.
+    let isCopy = received > 0 && hello.heardIncarnation == 0
+    let isNew = theirs.map { $0 != (hello.incarnation, hello.epoch) || isCopy } ?? false
     if theirs == nil || isNew {
       theirs = (hello.incarnation, hello.epoch)
       received = 0

@@ -172,8 +172,8 @@ struct ProducerRuns {
 
   mutating func add(_ producer: UInt64, _ producerSequence: UInt64, at sequence: UInt64) {
     guard producer != 0 else { return }
-    if var r = running, r.producer == producer, r.run.lastSequence + 1 == sequence,
-      r.run.lastProducerSequence + 1 == producerSequence
+    if var r = running, r.producer == producer, r.run.lastSequence &+ 1 == sequence,
+      r.run.lastProducerSequence &+ 1 == producerSequence
     {
       r.run.count += 1
       running = r

@@ -40,12 +40,18 @@ public struct FarSessions {
   private var sessions = FarTable()
   /// Numbers of channels, as this loop told each node; and back: by what is behind the loop in a number.
   private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
-  private var refs: [ChannelRef] = []
+  private var refs: [ChannelRef?] = []
+  private var freeNumbers: [UInt32] = []
   private var numbered: [ChannelID: UInt32] = [:]
   /// Rises whenever a node is to be told numbers anew: what uses remember of them is void.
   private var told: UInt64 = 1
   /// Sessions with credit that is not paid yet.
   private var indebted: [SessionID] = []
+  /// Sessions so far, and cursors asked for: no two share a number.
+  private var made: UInt64 = 0
+  private var lastAsked: UInt64 = 0
+  /// When so many channels are numbered, numbers that nobody uses are taken back.
+  private var mostNumbered = Limits.farChannels
   /// Whose links are crowded: who publishes there is read no further.
   private var crowded: Set<NodeID> = []
 
@@ -81,7 +87,7 @@ public struct FarSessions {
     _ publication: Publication, to owner: NodeID, into effects: inout [FarEffect]
   ) {
     let far = session(id, principal, kind)
-    let use = use(far, ref, owner, &effects)
+    guard let use = use(far, ref, owner, &effects) else { return }
     far.number += 1
     var sent = publication
     sent.token = far.number | (publication.token == 0 ? 0 : FarSessions.awaited)
@@ -99,7 +105,7 @@ public struct FarSessions {
     follow: Bool, limit: UInt64, token: UInt64, to owner: NodeID, into effects: inout [FarEffect]
   ) {
     let far = session(id, principal, kind)
-    let use = use(far, ref, owner, &effects)
+    guard let use = use(far, ref, owner, &effects) else { return }
     // One cursor per session and channel: it goes on as it is.
     if let cursor = use.cursor {
       effects.append(.subscribed(id, ref, token: token, head: cursor.last ?? 0, nil))
@@ -147,9 +153,19 @@ public struct FarSessions {
     indebted.removeAll(keepingCapacity: indebted.count <= 1_024)
   }
 
+  /// Its stream is over: its cursors end, and what it published goes on its way.
   public mutating func close(_ id: SessionID, into effects: inout [FarEffect]) {
-    guard let far = sessions.remove(id) else { return }
-    for owner in far.opened.sorted() { effects.append(.mail(owner, .closed(id))) }
+    guard let far = sessions[id], !far.isLeaving else { return }
+    if far.pending.isEmpty { return forget(far, &effects) }
+    far.isLeaving = true
+    for key in far.uses.keys.sorted() {
+      if let use = far.uses[key] { unsubscribe(id, use.ref, into: &effects) }
+    }
+  }
+
+  private mutating func forget(_ far: Far, _ effects: inout [FarEffect]) {
+    sessions.remove(far.id)
+    for owner in far.opened.sorted() { effects.append(.mail(owner, .closed(far.id))) }
   }
 
   private mutating func session(
@@ -157,19 +173,29 @@ public struct FarSessions {
   ) -> Far {
     if let known = sessions[id] { return known }
     // Spread, so that two sessions never share one.
-    var word = writer &+ id.value &* 0x9e37_79b9_7f4a_7c15
+    made += 1
+    var word = writer &+ made &* 0x9e37_79b9_7f4a_7c15
     word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
     word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
     word ^= word >> 31
-    let made = Far(id, principal, kind, producer: word == 0 ? 1 : word)
-    sessions.insert(made)
-    return made
+    let far = Far(id, principal, kind, producer: word == 0 ? 1 : word)
+    sessions.insert(far)
+    return far
   }
 
-  private func use(
+  /// nil: the session uses too many channels, and has ended.
+  private mutating func use(
     _ far: Far, _ ref: ChannelRef, _ owner: NodeID, _ effects: inout [FarEffect]
-  ) -> FarUse {
+  ) -> FarUse? {
     if let known = far.find(ref.id) { return known }
+    if far.uses.count >= Limits.farChannelsPerSession {
+      giveUp(far, Fault(.unavailable, "one stream uses too many channels"), &effects)
+      return nil
+    }
+    if numbered.count >= Limits.farChannels * 8 {
+      giveUp(far, Fault(.unavailable, "too many channels of other nodes are in use"), &effects)
+      return nil
+    }
     let made = FarUse(ref, owner)
     far.uses[ref.id] = made
     if owner == .none { wait(made, after: 0, &effects) }
@@ -196,8 +222,7 @@ public struct FarSessions {
     into effects: inout [FarEffect]
   ) {
     let far = session(moved.session, principal, kind)
-    let use = use(far, moved.ref, owner, &effects)
-    guard use.cursor == nil else { return }
+    guard let use = use(far, moved.ref, owner, &effects), use.cursor == nil else { return }
     let start = moved.ref.archived ? Start.sequence(moved.next) : .live
     var cursor = FarCursor(start: start, follow: moved.follow, limit: moved.limit, token: 0)
     cursor.isTold = true
@@ -217,13 +242,29 @@ public struct FarSessions {
     if let known = numbered[ref.id] {
       number = known
     } else {
-      number = UInt32(loop) << 24 | UInt32(refs.count & 0xff_ffff)
+      if freeNumbers.isEmpty, refs.count >= mostNumbered { takeNumbersBack() }
+      let at = freeNumbers.popLast() ?? UInt32(refs.count)
+      if at == refs.count { refs.append(ref) } else { refs[Int(at)] = ref }
+      number = UInt32(loop) << 24 | at
       numbered[ref.id] = number
-      refs.append(ref)
     }
     numbers[owner, default: [:]][ref.id] = number
     effects.append(.mail(owner, .channel(number, ref.family, name: ref.name)))
     return number
+  }
+
+  /// Channels that no session uses lose their numbers: what is still under way with one is for no session that still is.
+  private mutating func takeNumbersBack() {
+    var used: Set<ChannelID> = []
+    for far in sessions.all { used.formUnion(far.uses.keys) }
+    for at in refs.indices {
+      guard let ref = refs[at], !used.contains(ref.id) else { continue }
+      refs[at] = nil
+      freeNumbers.append(UInt32(at))
+    }
+    numbered = numbered.filter { used.contains($0.key) }
+    numbers = numbers.mapValues { $0.filter { used.contains($0.key) } }
+    mostNumbered = max(Limits.farChannels, 2 * used.count)
   }
 
   private func open(_ far: Far, at owner: NodeID, _ effects: inout [FarEffect]) {
@@ -251,17 +292,25 @@ public struct FarSessions {
 
   /// Asks for the cursor as it stands: behind what came, for what is left of its limit.
   private mutating func sendCursor(_ far: Far, _ use: FarUse, _ effects: inout [FarEffect]) {
-    guard let cursor = use.cursor else { return }
+    guard var cursor = use.cursor else { return }
+    // It had all it wanted, and the word of that was lost.
+    if cursor.limit != 0, cursor.count >= cursor.limit {
+      use.cursor = nil
+      return effects.append(.readEnded(far.id, use.ref))
+    }
+    lastAsked += 1
+    (cursor.asked, cursor.isAnswered) = (lastAsked, false)
+    use.cursor = cursor
     open(far, at: use.owner, &effects)
     let number = introduce(use.ref, to: use.owner, &effects)
-    let start = cursor.last.map { Start.sequence($0 + 1) } ?? cursor.start
+    let start = cursor.last.map { Start.sequence(min($0, Limits.maxSequence) + 1) } ?? cursor.start
     let limit = cursor.limit == 0 ? 0 : cursor.limit - cursor.count
     effects.append(
       .mail(
         use.owner,
         .subscribe(
           far.id, channel: number, start: start, follow: cursor.follow, limit: limit,
-          token: cursor.token)))
+          token: cursor.asked)))
   }
 
   // MARK: from owners
@@ -284,7 +333,7 @@ public struct FarSessions {
     case .subscribed(let id, let channel, let token, let head, let fault):
       subscribed(id, channel, token, head, fault, owner, &effects)
     case .readEnded(let id, let channel):
-      guard let (_, use) = find(id, channel, owner), use.cursor != nil else { return }
+      guard let (_, use) = find(id, channel, owner), use.cursor?.isAnswered == true else { return }
       use.cursor = nil
       effects.append(.readEnded(id, use.ref))
     case .end(let id, let fault):
@@ -347,23 +396,19 @@ public struct FarSessions {
     _ id: SessionID, _ ref: ChannelRef, _ delivery: Delivery, _ owner: NodeID,
     _ effects: inout [FarEffect]
   ) -> Bool {
-    guard let far = sessions[id], let use = far.find(ref.id), use.owner == owner else {
-      return false
+    guard let far = sessions[id] else { return false }
+    if let use = far.find(ref.id), use.owner == owner, use.takes(delivery, from: far.producer) {
+      return true
     }
-    switch use.receive(delivery, publishedBy: far.producer) {
-    case .taken: return true
-    case .spared:
-      credit(id, bytes: delivery.frame.count, to: owner, into: &effects)
-      return false
-    case .unasked: return false
-    }
+    credit(id, bytes: delivery.frame.count, to: owner, into: &effects)
+    return false
   }
 
   private func subscribed(
     _ id: SessionID, _ channel: UInt32, _ token: UInt64, _ head: UInt64, _ fault: Fault?,
     _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
-    guard let (_, use) = find(id, channel, owner), var cursor = use.cursor, cursor.token == token
+    guard let (_, use) = find(id, channel, owner), var cursor = use.cursor, cursor.asked == token
     else { return }
     if let fault {
       use.cursor = nil
@@ -379,14 +424,15 @@ public struct FarSessions {
         }
       }
       let wasTold = cursor.isTold
+      cursor.isAnswered = true
       cursor.isTold = true
       use.cursor = cursor
       if wasTold { return }
     }
-    effects.append(.subscribed(id, use.ref, token: token, head: head, fault))
+    effects.append(.subscribed(id, use.ref, token: cursor.token, head: head, fault))
   }
 
-  private func answer(
+  private mutating func answer(
     _ id: SessionID, _ channel: UInt32, _ number: UInt64, _ mls: MLSKind, _ outcome: LinkOutcome,
     _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
@@ -396,6 +442,7 @@ public struct FarSessions {
       far.isCrowded = false
       judge(far, &effects)
     }
+    defer { if far.isLeaving, far.pending.isEmpty { forget(far, &effects) } }
     let result: PublishOutcome
     switch outcome {
     case .accepted(let sequence, let duplicate):

@@ -26,6 +26,8 @@ final class Far {
   private var due: [(node: NodeID, bytes: Int)] = []
   /// It stands in the list of those that are to pay.
   var isIndebted = false
+  /// Its stream is over; it stays until what it published is answered.
+  var isLeaving = false
 
   init(_ id: SessionID, _ principal: Principal, _ kind: SessionKind, producer: UInt64) {
     self.id = id
@@ -88,24 +90,17 @@ final class FarUse {
     self.owner = owner
   }
 
-  enum Receipt {
-    case taken
-    /// Not for the session: it came before, or is its own.
-    case spared
-    case unasked
-  }
-
-  /// A message for the session's cursor.
-  func receive(_ delivery: Delivery, publishedBy own: UInt64) -> Receipt {
-    guard cursor != nil else { return .unasked }
+  /// Whether the message is one for the session's cursor: it did not come before, and is not the session's own.
+  func takes(_ delivery: Delivery, from own: UInt64) -> Bool {
+    guard cursor?.isAnswered == true else { return false }
     let sequence = delivery.sequence
     // A channel that nobody keeps counts anew with another owner.
-    guard sequence > cursor?.last ?? 0 || !ref.archived else { return .spared }
+    guard sequence > cursor?.last ?? 0 || !ref.archived else { return false }
     cursor?.last = sequence
     // Read again from the archive, where nobody knows any more who sent it.
-    if delivery.producer == own || cursor?.isOwn(sequence) == true { return .spared }
+    if delivery.producer == own || cursor?.isOwn(sequence) == true { return false }
     cursor?.count += 1
-    return .taken
+    return true
   }
 }
 
@@ -115,6 +110,9 @@ struct FarCursor {
   var follow: Bool
   var limit: UInt64
   var token: UInt64
+  /// Tells one asking from the next, in the owner's answer; nothing that comes before that is for this cursor.
+  var asked: UInt64 = 0
+  var isAnswered = false
   /// The session has heard that it is subscribed.
   var isTold = false
   /// The last sequence that came, or was there where it began; nil: not known yet.
@@ -128,31 +126,39 @@ struct FarCursor {
   }
 }
 
-/// The sessions of a loop by the index of their ids: no two that are open share one.
+/// The sessions of a loop by the index of their ids.
 struct FarTable {
   private var slots: [Far?] = []
+  /// Those whose place another one has: what an ended session has published may still wait for its answer.
+  private var others: [SessionID: Far] = [:]
   private(set) var count = 0
 
   @inline(__always) subscript(_ id: SessionID) -> Far? {
     let index = id.index
-    guard index < slots.count, let found = slots[index], found.id == id else { return nil }
-    return found
+    if index < slots.count, let found = slots[index], found.id == id { return found }
+    return others.isEmpty ? nil : others[id]
   }
 
   mutating func insert(_ far: Far) {
     while slots.count <= far.id.index { slots.append(nil) }
-    if slots[far.id.index] == nil { count += 1 }
-    slots[far.id.index] = far
+    count += 1
+    if slots[far.id.index] == nil {
+      slots[far.id.index] = far
+    } else {
+      others[far.id] = far
+    }
   }
 
   @discardableResult
   mutating func remove(_ id: SessionID) -> Far? {
     guard let found = self[id] else { return nil }
-    slots[id.index] = nil
+    if others.removeValue(forKey: id) == nil { slots[id.index] = nil }
     count -= 1
     return found
   }
 
   /// By id.
-  var all: [Far] { slots.compactMap(\.self).sorted { $0.id.value < $1.id.value } }
+  var all: [Far] {
+    (slots.compactMap(\.self) + others.values).sorted { $0.id.value < $1.id.value }
+  }
 }

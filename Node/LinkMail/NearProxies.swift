@@ -109,6 +109,10 @@ public struct NearProxies: ~Copyable, Sendable {
   // MARK: channels
 
   public mutating func introduce(_ number: UInt32, _ ref: ChannelRef, by node: NodeID) {
+    // The node has taken the number back and gives it to another channel.
+    if let old = channels[node]?[number], numbers[node]?[old.id] == number {
+      numbers[node]?[old.id] = nil
+    }
     channels[node, default: [:]][number] = ref
     numbers[node, default: [:]][ref.id] = number
     (lastChannel, lastNumber) = (nil, nil)

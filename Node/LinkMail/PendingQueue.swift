@@ -16,6 +16,7 @@ struct PendingQueue {
   private var head = 0
   /// Of their frames.
   private(set) var bytes = 0
+  var isEmpty: Bool { head == items.count }
 
   mutating func append(_ one: PendingPublish) {
     items.append(one)

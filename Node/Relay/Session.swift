@@ -18,6 +18,8 @@ class Session {
   }
   /// The same: this session holds it.
   final private(set) var borrowedSlim: Borrowed<SlimStream>?
+  /// Its stream is over. It keeps its place while something that it asked is held.
+  final var hasEnded = false
   /// Cost of what each shard has sent and this stream has not yet put on the socket.
   private var owed: [Int]
   /// The same of other nodes.

@@ -100,7 +100,7 @@ final class Shard: @unchecked Sendable {
 
   // MARK: channels
 
-  /// The channel of a name, made once. nil when the name breaks the rules.
+  /// The channel of a name, made once.
   func channel(_ name: ChannelName) -> ChannelRef {
     let text = name.description
     if let known = channels[text] { return known }
@@ -183,6 +183,9 @@ final class Shard: @unchecked Sendable {
   }
 
   func closed(_ session: Session) {
+    session.hasEnded = true
+    // Another session in its place would be taken for it, when what is held goes on.
+    if let far, far.holds(session) { return }
     sessions.remove(session.id)
     session.forEachKnownShard { to in
       if to == index {

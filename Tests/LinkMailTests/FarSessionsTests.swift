@@ -125,7 +125,7 @@ import Testing
       if case .mail(_, .channel(let number, _, _)) = effect { number } else { nil }
     }[0]
     far.receive(
-      .subscribed(id, channel: number, token: 9, head: 0, nil), from: old, into: &made)
+      .subscribed(id, channel: number, token: 1, head: 0, nil), from: old, into: &made)
     far.receive(
       .answer(
         id, channel: number, token: 1 | FarSessions.awaited, mls: .none,
@@ -238,6 +238,167 @@ import Testing
       .answers(id, channel: 0, token: tokens[4], sequence: 11, count: 4_000), from: owner,
       into: &made)
     #expect(answered() == ["15 at 11"])
+  }
+
+  private func delivery(_ sequence: UInt64) -> Delivery {
+    Delivery(
+      sequence: sequence, frame: EngineRig.frame("m\(sequence)"), type: 1, mls: .none, epoch: 0,
+      generation: 1, producer: 0, producerSequence: 0, wall: .zero, hasSuffix: true)
+  }
+
+  /// What the owner is asked, and what sessions hear.
+  private func words(_ made: inout [FarEffect]) -> [String] {
+    defer { made = [] }
+    return made.map { effect in
+      switch effect {
+      case .mail(_, .opened(let id, _, _)): "opened \(id.value)"
+      case .mail(_, .channel(let number, _, let name)): "\(name) is \(number)"
+      case .mail(_, .publish(let id, let channel, let p)):
+        "publish \(id.value) \(channel) \(p.producerSequence)"
+      case .mail(_, .subscribe(let id, let channel, let start, _, let limit, let token)):
+        "subscribe \(id.value) \(channel) \(start) \(limit) as \(token)"
+      case .mail(_, .unsubscribe(let id, let channel)): "unsubscribe \(id.value) \(channel)"
+      case .mail(_, .closed(let id)): "closed \(id.value)"
+      case .mail(_, .credit(let id, _)): "credit \(id.value)"
+      case .deliver(let ids, _, let delivery, _): "deliver \(delivery.sequence) \(ids.map(\.value))"
+      case .answer(let id, _, let token, _, _): "answer \(id.value) \(token)"
+      case .subscribed(let id, _, let token, _, _): "subscribed \(id.value) \(token)"
+      case .readEnded(let id, _): "ended \(id.value)"
+      case .end(let id, let fault): "end \(id.value): \(fault.code.rawValue)"
+      case .creditDue: "credit due"
+      default: "\(effect)"
+      }
+    }
+  }
+
+  @Test(
+    "A session that has a closed one's place takes nothing of it; what that published is answered")
+  func places() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
+    let who = EngineRig.principal("acme")
+    let (old, new) = (
+      SessionID(loop: 0, generation: 0, index: 1), SessionID(loop: 0, generation: 1, index: 1)
+    )
+    var made: [FarEffect] = []
+    func publish(_ id: SessionID, _ token: UInt64) {
+      far.publish(
+        id, who, .service, ref,
+        Publication(frame: EngineRig.frame("m"), hasSuffix: true, type: 1, token: token), to: owner,
+        into: &made)
+    }
+    publish(old, 7)
+    far.close(old, into: &made)
+    made = []
+    publish(new, 8)
+    #expect(words(&made) == ["opened \(new.value)", "publish \(new.value) 0 1"])
+    // Late, and in a place that is another's by now: held while its slot moved, say.
+    publish(old, 9)
+    #expect(words(&made) == ["publish \(old.value) 0 2"])
+    for token in [1, 2] as [UInt64] {
+      far.receive(
+        .answer(
+          old, channel: 0, token: token | FarSessions.awaited, mls: .none,
+          .accepted(sequence: token, duplicate: false)), from: owner, into: &made)
+    }
+    #expect(
+      words(&made) == ["answer \(old.value) 7", "answer \(old.value) 9", "closed \(old.value)"])
+    far.receive(
+      .answer(
+        new, channel: 0, token: 1 | FarSessions.awaited, mls: .none,
+        .accepted(sequence: 3, duplicate: false)), from: owner, into: &made)
+    #expect(words(&made) == ["answer \(new.value) 8"])
+    far.close(new, into: &made)
+    #expect(words(&made) == ["closed \(new.value)"])
+    #expect(far.count == 0)
+  }
+
+  @Test("A new cursor takes nothing that was for the last one, and the credit of that goes back")
+  func cursorsApart() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
+    let (id, who) = (SessionID(1), EngineRig.principal("acme"))
+    var made: [FarEffect] = []
+    func subscribe(_ start: Start) {
+      far.subscribe(
+        id, who, .service, ref, start: start, follow: true, limit: 0, token: 77, to: owner,
+        into: &made)
+    }
+    subscribe(.sequence(1))
+    far.receive(.subscribed(id, channel: 0, token: 1, head: 9, nil), from: owner, into: &made)
+    far.receive(.deliver([id], channel: 0, delivery(1)), from: owner, into: &made)
+    far.unsubscribe(id, ref, into: &made)
+    subscribe(.sequence(5))
+    made = []
+    // On its way when the first cursor ended, with the end of that.
+    for n in 2...8 as ClosedRange<UInt64> {
+      far.receive(.deliver([id], channel: 0, delivery(n)), from: owner, into: &made)
+    }
+    far.receive(.readEnded(id, channel: 0), from: owner, into: &made)
+    #expect(words(&made) == ["credit due"])
+    far.payCredit(into: &made)
+    #expect(words(&made) == ["credit 1"])
+    far.receive(.subscribed(id, channel: 0, token: 2, head: 9, nil), from: owner, into: &made)
+    for n in 5...9 as ClosedRange<UInt64> {
+      far.receive(.deliver([id], channel: 0, delivery(n)), from: owner, into: &made)
+    }
+    #expect(words(&made) == ["subscribed 1 77"] + (5...9).map { "deliver \($0) [1]" })
+  }
+
+  @Test("A cursor that has all it wanted is not asked for again; the largest sequence ends nothing")
+  func limits() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
+    let who = EngineRig.principal("acme")
+    var made: [FarEffect] = []
+    for (id, limit) in [(SessionID(1), 2), (SessionID(2), 0)] as [(SessionID, UInt64)] {
+      far.subscribe(
+        id, who, .service, ref, start: .sequence(1), follow: true, limit: limit, token: 77,
+        to: owner, into: &made)
+      far.receive(
+        .subscribed(id, channel: 0, token: id.value, head: 9, nil), from: owner, into: &made)
+    }
+    // More than was asked for: an owner that breaks the rules ends nothing here.
+    for n in 1...3 as ClosedRange<UInt64> {
+      far.receive(.deliver([SessionID(1)], channel: 0, delivery(n)), from: owner, into: &made)
+    }
+    far.receive(.deliver([SessionID(2)], channel: 0, delivery(.max)), from: owner, into: &made)
+    made = []
+    far.receiveForgotten(owner, into: &made)
+    #expect(
+      words(&made).filter { $0.hasPrefix("ended") || $0.hasPrefix("subscribe") } == [
+        "ended 1", "subscribe 2 0 sequence(\(Limits.maxSequence + 1)) 0 as 3",
+      ])
+  }
+
+  @Test("Numbers of channels that nobody uses any more are given to others; one stream has a bound")
+  func numbers() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, who) = (NodeID(5), EngineRig.principal("acme"))
+    var made: [FarEffect] = []
+    let kept = EngineRig.channel("acme/ns/kept")
+    func use(_ id: SessionID, _ ref: ChannelRef) {
+      far.subscribe(
+        id, who, .service, ref, start: .live, follow: true, limit: 0, token: 1, to: owner,
+        into: &made)
+    }
+    use(SessionID(1), kept)
+    var most: UInt32 = 0
+    for n in 0..<(Limits.farChannels + 500) {
+      let id = SessionID(loop: 0, generation: UInt32(n & 0xff_ffff), index: 2)
+      made = []
+      use(id, EngineRig.channel("acme/ns/c\(n)"))
+      for case .mail(_, .channel(let number, _, _)) in made { most = max(most, number) }
+      far.close(id, into: &made)
+    }
+    #expect(most == UInt32(Limits.farChannels - 1))
+    made = []
+    use(SessionID(3), kept)
+    #expect(words(&made).last == "subscribe 3 0 live 0 as \(Limits.farChannels + 502)")
+    for n in 0...Limits.farChannelsPerSession {
+      use(SessionID(4), EngineRig.channel("acme/x/c\(n)"))
+    }
+    #expect(words(&made).last == "end 4: unavailable")
   }
 
   @Test("Small credit is gathered, much is told at once, and none is told of a node that forgot")

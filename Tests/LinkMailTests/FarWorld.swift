@@ -41,6 +41,7 @@ final class FarWorld {
   var near = NearProxies()
   var far = FarSessions(loop: 3, writer: 77)
   private var owesCredit = false
+  private var places: [(index: Int, generation: UInt32)] = []
   var ends: [End] = []
   var agents: [SessionID: Agent] = [:]
   var isConnected = false
@@ -65,7 +66,9 @@ final class FarWorld {
   // MARK: agents
 
   func join() -> Agent {
-    let id = SessionID(loop: 3, generation: 0, index: nextAgent)
+    // Places are used again, as a node's are.
+    let place = places.popLast() ?? (index: nextAgent, generation: 0)
+    let id = SessionID(loop: 3, generation: place.generation, index: place.index)
     let agent = Agent(id, "a\(nextAgent)")
     nextAgent += 1
     agents[id] = agent
@@ -98,6 +101,8 @@ final class FarWorld {
 
   func leave(_ agent: Agent) {
     agents[agent.id] = nil
+    let generation = UInt32(truncatingIfNeeded: agent.id.value >> 32) & 0xff_ffff
+    places.append((agent.id.index, generation + 1))
     var made: [FarEffect] = []
     far.close(agent.id, into: &made)
     perform(made)

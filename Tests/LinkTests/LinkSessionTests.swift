@@ -73,6 +73,24 @@ import Testing
   }
 
   @Test(
+    "A process with the number of an earlier one, from a copy of its disk, is another all the same")
+  func copied() {
+    var world = open()
+    for _ in 0..<6 { for i in 0..<2 { world.publish(i) } }
+    world.run(0)
+    world.run(1)
+    for _ in 0..<2 { for i in 0..<2 { world.carry(to: i) } }
+    world.restart(1, asBefore: true)
+    world.settle()
+    for _ in 0..<3 { for i in 0..<2 { world.publish(i) } }
+    world.settle()
+    #expect(world.nodes[0].forgotten == 1)
+    #expect(world.nodes[1].delivered == [7, 8, 9])
+    #expect(world.nodes[0].delivered.suffix(3) == [7, 8, 9])
+    #expect(world.nodes.allSatisfy { $0.session.queuedBytes == 0 })
+  }
+
+  @Test(
     "Another process of the peer: what it has not confirmed comes back, and what follows starts at 1"
   )
   func restarts() {

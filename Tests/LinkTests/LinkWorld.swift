@@ -163,12 +163,13 @@ struct LinkWorld {
   }
 
   /// The process ends and another begins: what waited in it is lost with it.
-  mutating func restart(_ i: Int) {
+  /// `asBefore`: under the number of the one that ended.
+  mutating func restart(_ i: Int, asBefore: Bool = false) {
     cut()
     run(1 - i)
     nodes[i].effects = []
     nodes[i].givenUp.formUnion(nodes[i].taken)
-    nodes[i].incarnation += 1
+    if !asBefore { nodes[i].incarnation += 1 }
     nodes[i].delivered = []
     nodes[i].isCongested = false
     nodes[i].wakeAt = .distantFuture

@@ -103,6 +103,8 @@ extension ClusterTokens {
     let nodes = Set(others.filter { told[$0] ?? 0 < number })
     if nodes.isEmpty { return reply() }
     untold.append(Untold(number: number, nodes: nodes, reply: reply))
+    // Who was given up before may not be asked by itself any more.
+    scheduleTelling()
   }
 
   private func receiveTold(_ peer: NodeID, upTo number: UInt64) {

@@ -49,7 +49,7 @@ struct LinkGather {
       at += 1
     }
     var sessions: [SessionID] = []
-    sessions.reserveCapacity(usual)
+    sessions.reserveCapacity(min(usual, 16))
     sessions.append(session)
     channels[place].insert(
       Ready(sessions: sessions, channel: channel, delivery: delivery), at: at)

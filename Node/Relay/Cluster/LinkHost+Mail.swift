@@ -13,7 +13,14 @@ extension LinkHost {
     var last: NodeLink?
     for one in asked {
       if last?.peer != one.node { last = link(to: one.node) }
-      guard let link = last, link.generation == one.generation else { continue }
+      guard let link = last else {
+        // There are too many nodes: nobody is to wait for this one.
+        if unreachable.contains(one.node) { continue }
+        unreachable.append(one.node)
+        put(.unreachable(one.node, generation: one.generation), for: shard)
+        continue
+      }
+      guard link.generation == one.generation else { continue }
       numbers.note(one.mail, ofMany: node.shardCount > 1)
       switch enqueue(one.mail, on: link) {
       case .taken: break
@@ -94,10 +101,13 @@ struct ChannelNumbers {
 
   /// Looks at mail on its way out. `ofMany`: with one loop there is nothing to tell apart.
   mutating func note(_ mail: LinkMail, ofMany: Bool) {
-    guard ofMany, case .channel(let number, let family, let name) = mail, ids[number] == nil else {
-      return
-    }
+    guard ofMany, case .channel(let number, let family, let name) = mail else { return }
     let id = ChannelID(family: family, name: name)
+    if let old = ids[number], old != id {
+      // The loop has taken the number back and gives it to another channel.
+      numbers[old]?[Int(number >> 24)] = nil
+      if numbers[old]?.isEmpty == true { numbers[old] = nil }
+    }
     ids[number] = id
     numbers[id, default: [:]][Int(number >> 24)] = number
   }

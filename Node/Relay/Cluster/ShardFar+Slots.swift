@@ -62,6 +62,11 @@ extension ShardFar {
     asked.session.pause(by: Session.movePause)
   }
 
+  /// Whether something that the session asked waits here.
+  func holds(_ session: Session) -> Bool {
+    !held.isEmpty && held.values.contains { $0.asked.contains { $0.session === session } }
+  }
+
   private func refuse(_ asked: HeldSlot.Asked) {
     let fault = Fault(.unavailable, "the channel is on its way to another node")
     switch asked {
@@ -101,7 +106,7 @@ extension ShardFar {
       case .publish(let session, let channel, let publication):
         shard.publish(session, channel, publication)
       case .subscribe(let session, let channel, let wanted):
-        if shard.sessions.find(session.id) === session {
+        if !session.hasEnded, shard.sessions.find(session.id) === session {
           shard.subscribe(session, channel, wanted)
         }
       case .unsubscribe(let session, let channel): shard.unsubscribe(session, channel)
@@ -113,11 +118,11 @@ extension ShardFar {
   private func resume(_ asked: [HeldSlot.Asked]) {
     var seen: Set<SessionID> = []
     for one in asked where seen.insert(one.session.id).inserted {
-      if shard.sessions.find(one.session.id) === one.session {
-        one.session.resume(by: Session.movePause)
-      } else {
-        // It ended meanwhile; what it published last was taken up again just now.
+      if one.session.hasEnded {
+        // What it published last was taken up again just now.
         shard.closed(one.session)
+      } else if shard.sessions.find(one.session.id) === one.session {
+        one.session.resume(by: Session.movePause)
       }
     }
   }

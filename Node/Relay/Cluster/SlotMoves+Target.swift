@@ -72,7 +72,9 @@ extension SlotMoves {
     let slot = call.id.slot
     if let coming = targets[slot], coming.id == call.id, !coming.isEnded {
       if case .message(let message) = call.body {
-        if case .offer = message, coming.run != call.run, !isOpen(coming) {
+        if case .offer = message, coming.run != call.run, !isOpen(coming),
+          map.owner(of: slot) != own
+        {
           // The source began anew, and its log may have other indexes than before. It offers again when a page of the
           // last copy is still being written.
           if coming.isWriting { return reply(.success([])) }
