@@ -12,6 +12,7 @@ extension ClusterNode {
     map = mapOnDisk
     sources = [:]
     targets = [:]
+    callingOff = []
     metadata = nil
     metadataAnswers = [:]
     if index == 0 { startMetadata() }
@@ -200,8 +201,15 @@ extension ClusterNode {
     }
   }
 
+  /// One at a time for each slot: were it called off anew with every map that comes, calls that outrun each other would
+  /// bring more maps, and those more calls.
   private func callOff(_ id: SlotMoveID) {
+    guard callingOff.insert(id.slot).inserted else { return }
     change { try? $0.cancelling(id.slot, attempt: id.attempt) }
+    after(100_000_000) { node in
+      node.callingOff.remove(id.slot)
+      node.takeMoves()
+    }
   }
 
   private func makeSource(_ id: SlotMoveID, resuming: SlotIntent? = nil) {

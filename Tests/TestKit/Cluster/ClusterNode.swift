@@ -60,6 +60,8 @@ final class ClusterNode {
   var map: RingMap
   var sources: [UInt16: SlotSource] = [:]
   var targets: [UInt16: SlotTarget] = [:]
+  /// Slots whose move it has asked to call off.
+  var callingOff: Set<UInt16> = []
   var registry: Registry
   var gossip: Gossip
   var metadata: MetadataEngine?
