@@ -253,7 +253,8 @@ struct ClusterHostTests {
     call.send(request)
     call.halfClose()
     _ = try call.next(PublishResponse.self, timeout: .seconds(20))
-    let second = try cluster.start(2, seeds: [first.addresses.cluster])
+    let second = try cluster.start(
+      2, seeds: [first.addresses.cluster], ["--auth", "open"])
     defer { second.drain() }
     try awaitThat { second.cluster!.map.value.node(NodeID(2)) != nil }
     let map = second.cluster!.map.value
