@@ -28,6 +28,9 @@ public enum Limits {
   public static let idleHttpSeconds = 60
   /// Header list of one HTTP/2 request in bytes (SETTINGS_MAX_HEADER_LIST_SIZE).
   public static let headerListBytes = 16 << 10
+  /// Bytes of a `grpc-message` before it is percent-encoded (at most three times as long then); the rest is cut off, so
+  /// that the trailers stay below what a client takes (`headerListBytes` here, 16 KiB in most).
+  public static let grpcMessageBytes = 4 << 10
   /// Connections one listener holds open; further ones are closed at once and counted.
   public static let connectionsPerListener = 50_000
   /// Streams one HTTP/2 connection may hold open.
@@ -368,8 +371,11 @@ public enum Limits {
   public static let tombstoneSeconds = 86_400
   /// Seconds after which an origin nobody has heard of is hidden (default; `federation.origin_timeout`).
   public static let originTimeoutSeconds = 90
-  /// Relays that records may come from; records of further ones are refused.
+  /// Relays that records may come from, and entries of one peer's vector. When it is reached, an origin without records
+  /// gives way; when all have records, those of further ones are refused, counted and logged. Longer vectors: `too_large`.
   public static let registryOrigins = 4_096
+  /// Origins without records that give way within a second; what would need more places waits for the next.
+  public static let registryEvictions = 64
   /// How far ahead of this node's clock a counter may be; beyond: the record is refused, nobody could outbid it.
   public static let registryLeadSeconds = 86_400
   /// Seconds between marks in the store that this relay lives.

@@ -20,6 +20,7 @@ extension Gossip {
       response.syncTimestamp = .init(wall: next)
       return response
     }
+    try check(request.vector)
     let theirs = request.vector.map(\.element)
     let (delta, damaged) = Gossip.delta(request.registrations, request.coverage)
     let (_, refused) = merge(delta, trust, theirs, &registry, at: now)
@@ -90,6 +91,7 @@ extension Gossip {
       rejected += request.registrations.count
       throw Fault(.forbidden, "relay \(request.relayID) may not push here")
     }
+    try check(request.vector)
     let (delta, damaged) = Gossip.delta(request.registrations, request.coverage)
     let (accepted, refused) = merge(
       delta, trust, request.vector.map(\.element), &registry, at: now)
@@ -99,6 +101,20 @@ extension Gossip {
     response.protocol = Gossip.protocolVersion
     response.vector = registry.nextVector(at: now).map { AnycastVectorElement($0) }
     return response
+  }
+
+  /// A vector that is too long is not looked at, nor what comes with it.
+  private mutating func check(_ vector: [AnycastVectorElement]) throws(Fault) {
+    if let trouble = Gossip.trouble(vector) {
+      longVectors += 1
+      throw Fault(.tooLarge, trouble)
+    }
+  }
+
+  /// nil: it is no longer than one may be.
+  static func trouble(_ vector: [AnycastVectorElement]) -> String? {
+    vector.count <= Limits.registryOrigins
+      ? nil : "a vector of \(vector.count) origins, where \(Limits.registryOrigins) are possible"
   }
 
   private func check(_ relayID: String) throws(Fault) {

@@ -15,6 +15,8 @@ public struct Gossip: Sendable {
   private var dice: UInt64
   public internal(set) var served = 0
   public internal(set) var rejected = 0
+  /// Vectors of peers that were longer than one may be.
+  public internal(set) var longVectors = 0
 
   public init(settings: GossipSettings, peers: [GossipPeer]) {
     self.settings = settings
@@ -157,6 +159,7 @@ public struct Gossip: Sendable {
     peers[at].pages += 1
     if response.protocol == 0 { return receiveUpstream(response, at, &registry, at: now) }
     peers[at].kind = .posthouse
+    if refuses(response.vector, call, at: now) { return nil }
     let vector = response.vector.map(\.element)
     let (delta, damaged) = Gossip.delta(response.registrations, response.coverage)
     let (accepted, refused) = merge(delta, peers[at].trust, vector, &registry, at: now)
@@ -223,6 +226,7 @@ public struct Gossip: Sendable {
     guard peers[at].exchange == call.exchange, peers[at].phase != .idle else { return nil }
     peers[at].pages += 1
     if peers[at].kind == .upstream { return pushUpstream(at, &registry, at: now) }
+    if refuses(response.vector, call, at: now) { return nil }
     if peers[at].phase == .repairing { return repairNext(at, &registry, at: now) }
     let vector = response.vector.map(\.element)
     let before = peers[at].vector ?? []
@@ -236,6 +240,15 @@ public struct Gossip: Sendable {
     }
     finish(at, at: now)
     return nil
+  }
+
+  private mutating func refuses(
+    _ vector: [AnycastVectorElement], _ call: GossipCall, at now: Now
+  ) -> Bool {
+    guard let trouble = Gossip.trouble(vector) else { return false }
+    longVectors += 1
+    receiveFailure("it answers with \(trouble)", to: call, at: now)
+    return true
   }
 
   /// A call failed: the exchange is over. `refusesPush`: the peer answered that it takes no push.

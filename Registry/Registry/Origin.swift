@@ -63,7 +63,7 @@ public struct Origin: Sendable {
   public internal(set) var live = 0
   public internal(set) var tombstones = 0
 
-  init(_ id: String, incarnation: UInt64, at now: Instant) {
+  init(_ id: String, incarnation: UInt64 = 0, at now: Instant) {
     self.id = id
     self.incarnation = incarnation
     heardAt = now
@@ -76,4 +76,10 @@ public struct Origin: Sendable {
   }
 
   var level: UInt64 { max(sequence, horizon) }
+  /// Nothing of it is held, live or ended.
+  var isEmpty: Bool { live == 0 && tombstones == 0 }
+  /// As good as one that was never heard of.
+  var isStranger: Bool {
+    isEmpty && level == 0 && floor == 0 && purgedAt == nil && sweep == nil
+  }
 }

@@ -9,6 +9,17 @@ public struct Delta: Sendable {
   /// There is more behind the bound.
   public var hasMore = false
   public init() {}
+
+  /// Those whose records or changes it tells.
+  var origins: Set<String> {
+    var names = Set(coverage.map(\.origin))
+    var last = ""
+    for record in records where record.stamp.origin != last {
+      last = record.stamp.origin
+      names.insert(last)
+    }
+    return names
+  }
 }
 
 // What peers tell each other: deltas by version vector, digests to find what vectors missed.
@@ -55,7 +66,7 @@ extension Registry {
   public mutating func receive(
     _ delta: Delta, from vector: [VectorElement], at now: Now
   ) -> (accepted: Int, refused: Int) {
-    let theirs = receiveVector(vector, at: now)
+    let theirs = receiveVector(vector, naming: delta.origins, at: now)
     // Both may be: each has forgotten deletes that the other never heard of.
     if isStaleBeside(theirs) { rebuild(beside: theirs, at: now) }
     if isStale(theirs) {
@@ -70,7 +81,8 @@ extension Registry {
     _ delta: Delta, of origin: String, from vector: [VectorElement], at now: Now
   ) -> (accepted: Int, refused: Int) {
     let its = receiveVector(
-      vector.filter { $0.origin == origin && origin != settings.relayID }, at: now)
+      vector.filter { $0.origin == origin && origin != settings.relayID }, naming: delta.origins,
+      at: now)
     if let element = its.first, isStaleBeside(its), let number = originNumbers[origin] {
       // Only its own records are held from it, and it knows all about them.
       dropAll(of: number)
@@ -121,9 +133,10 @@ extension Registry {
       origins[$0].horizon > origins[$0].sequence
     }
     if rebuilding.isEmpty { return }
+    let skipsEmpty = roomForFloors == 0
     var levels: [String: UInt64] = [:]
     for element in theirs { levels[element.origin] = element.level }
-    for home in rebuilding {
+    for home in rebuilding where !skipsEmpty || !origins[home].isEmpty {
       let lower = min(origins[home].horizon, levels[origins[home].id] ?? 0)
       if lower < origins[home].horizon {
         origins[home].horizon = lower

@@ -147,6 +147,8 @@ extension Registry {
     for i in origins.indices.dropFirst() {
       origins[i].isHidden = now.monotonic - origins[i].heardAt > settings.originTimeout
     }
+    forgetStrangers()
+    evictionsLeft = Limits.registryEvictions
     if let last = lastAlive, now.wall - last < .seconds(Int64(Limits.registryAliveSeconds)),
       now.wall >= last
     {

@@ -20,7 +20,8 @@ extension Registry {
     }
     guard let home = originNumber(record.stamp.origin, at: now) else {
       counts.refused += 1
-      return .refused("more than \(Limits.registryOrigins) origins")
+      counts.originless += 1
+      return .refused("more than \(settings.originCapacity) origins")
     }
     if home == 0 { return receiveOwn(record, at: now) }
     let origin = origins[Int(home)]
@@ -101,19 +102,6 @@ extension Registry {
 
   // MARK: origins
 
-  /// nil: there are too many.
-  mutating func originNumber(_ id: String, incarnation: UInt64 = 0, at now: Now) -> UInt32? {
-    if let known = originNumbers[id] { return known }
-    if origins.count >= Limits.registryOrigins || id.isEmpty || id.utf8.count > Limits.relayIDBytes
-    {
-      return nil
-    }
-    let number = UInt32(origins.count)
-    origins.append(Origin(id, incarnation: incarnation, at: now.monotonic))
-    originNumbers[id] = number
-    return number
-  }
-
   /// A new life of an origin: nothing of the old one counts.
   private mutating func raise(_ home: UInt32, to incarnation: UInt64, at now: Now) {
     dropAll(of: home)
@@ -167,19 +155,38 @@ extension Registry {
 
   public var vector: [VectorElement] { origins.map(\.element) }
 
-  /// Takes in which origins have been heard of, and new lives of them.
+  /// Takes in which origins have been heard of, and new lives of them. One that is not known here takes a place only
+  /// when it is among `named`, those whose records come along, or when deletes of it have been forgotten.
   /// - Returns: what may be believed of it: without absurd counters, and origins for which there is no room.
   @discardableResult public mutating func receiveVector(
-    _ vector: [VectorElement], at now: Now
+    _ vector: [VectorElement], naming named: Set<String> = [], at now: Now
   ) -> [VectorElement] {
     let last = Record.lastCounter(wall: now.wall)
     var believed: [VectorElement] = []
     believed.reserveCapacity(vector.count)
+    var roomForFloors: Int?
     for element in vector {
       guard element.beat <= last, element.sequence <= last, element.incarnation <= last,
-        element.floor <= last, element.horizon <= last,
-        let number = originNumber(element.origin, at: now)
+        element.floor <= last, element.horizon <= last
       else {
+        counts.refused += 1
+        continue
+      }
+      var known = originNumbers[element.origin]
+      let isFloored = known == nil && !named.contains(element.origin)
+      if isFloored, element.floor == 0 {
+        // Nothing is held of it, and nothing has to be known.
+        believed.append(element)
+        continue
+      }
+      if isFloored {
+        let room = roomForFloors ?? self.roomForFloors
+        known = room > 0 ? flooredNumber(element.origin, at: now) : nil
+        roomForFloors = known == nil ? room : room - 1
+      } else if known == nil {
+        known = originNumber(element.origin, at: now)
+      }
+      guard let number = known else {
         counts.refused += 1
         continue
       }
@@ -198,6 +205,10 @@ extension Registry {
         raise(number, to: element.incarnation, at: now)
       }
       let at = Int(number)
+      if isFloored {
+        origins[at].floor = element.floor
+        dirtyOrigins.insert(number)
+      }
       if element.incarnation == origins[at].incarnation, element.beat > origins[at].beat {
         origins[at].beat = element.beat
         origins[at].heardAt = now.monotonic
@@ -244,8 +255,9 @@ extension Registry {
   public func isStale(_ theirs: [VectorElement]) -> Bool {
     var known: [String: VectorElement] = [:]
     for element in theirs { known[element.origin] = element }
+    let skipsEmpty = roomForFloors == 0
     return origins.contains { origin in
-      if origin.floor == 0 { return false }
+      if origin.floor == 0 || skipsEmpty && origin.isEmpty { return false }
       guard let element = known[origin.id], element.incarnation == origin.incarnation else {
         return known[origin.id].map { $0.incarnation < origin.incarnation } ?? true
       }
@@ -255,11 +267,12 @@ extension Registry {
 
   /// The same of this relay, seen from one with this vector.
   public func isStaleBeside(_ theirs: [VectorElement]) -> Bool {
-    theirs.contains { element in
+    let skipsEmpty = roomForFloors == 0
+    return theirs.contains { element in
       if element.floor == 0 { return false }
       guard let number = originNumbers[element.origin] else { return true }
       let origin = origins[Int(number)]
-      if number == 0 { return false }
+      if number == 0 || skipsEmpty && origin.isEmpty { return false }
       return element.incarnation > origin.incarnation
         || element.incarnation == origin.incarnation && origin.level < element.floor
     }
@@ -277,7 +290,7 @@ extension Registry {
       number = next
     }
     for element in theirs {
-      guard let number = originNumber(element.origin, at: now), number > 0 else { continue }
+      guard let number = originNumbers[element.origin], number > 0 else { continue }
       if element.incarnation > origins[Int(number)].incarnation {
         raise(number, to: element.incarnation, at: now)
       }

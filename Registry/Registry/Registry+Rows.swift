@@ -51,6 +51,11 @@ extension Registry {
         unsafe UInt64(bigEndian: part.loadUnaligned(fromByteOffset: 1 + 8 * i, as: UInt64.self))
       }
     }
+    // Of one of which nothing is known: as if it had not been heard of.
+    if id != settings.relayID, words[1...3].allSatisfy({ $0 == 0 }), body[41] == 0 {
+      writes.delete(.registry, key: Registry.key(ofOrigin: id))
+      return true
+    }
     guard let number = originNumber(id, at: now) else { return false }
     origins[Int(number)].incarnation = words[0]
     origins[Int(number)].sequence = words[1]

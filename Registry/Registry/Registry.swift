@@ -26,6 +26,8 @@ public struct RegistrySettings: Sendable {
   public var foreignCapacity: Int
   /// Tombstones; the oldest beyond are forgotten early, which only makes laggards pull anew.
   public var tombstoneCapacity: Int
+  /// Relays that records may come from, this one included, at least 2.
+  public var originCapacity: Int
   /// Against chosen collisions; random.
   public var seed: UInt64
   public var faults: RegistryFaults = []
@@ -38,6 +40,7 @@ public struct RegistrySettings: Sendable {
     capacity = Limits.registryEntries
     foreignCapacity = Limits.registryForeignEntries
     tombstoneCapacity = Limits.registryTombstones
+    originCapacity = Limits.registryOrigins
     self.seed = seed
   }
 }
@@ -55,6 +58,10 @@ public struct RegistryCounts: Equatable, Sendable {
   public var disowned = 0
   public var rebuilt = 0
   public var damagedRows = 0
+  /// Records refused because all places of origins are taken by origins with records.
+  public var originless = 0
+  /// Origins without records that gave way to others.
+  public var evicted = 0
   public init() {}
 }
 
@@ -75,6 +82,8 @@ public struct Registry: Sendable {
   /// 0 is this relay.
   public internal(set) var origins: [Origin]
   var originNumbers: [String: UInt32]
+  /// Origins that may give way to others before the next step of the clock.
+  var evictionsLeft = Limits.registryEvictions
   /// 0: no source.
   var sources = [""]
   var sourceNumbers = ["": UInt16(0)]

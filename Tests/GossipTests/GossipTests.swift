@@ -270,4 +270,34 @@ struct GossipTests {
     #expect(
       Set(registry.discover(Discovery(skill: "echo"), at: rig.now(0))) == ["local", "a"])
   }
+
+  @Test("A vector that names too many relays is refused and counted, and so is what comes with it")
+  func longVectors() throws {
+    var rig = GossipRig(2)
+    var request = AnycastSyncRegistrationsRequest()
+    request.relayID = "relay-1"
+    request.protocol = Gossip.protocolVersion
+    request.vector = (0...Limits.registryOrigins).map {
+      AnycastVectorElement(originRelayID: "made-up-\($0)", incarnation: 1, beat: 1)
+    }
+    let now = rig.now(0)
+    var (gossip, registry) = (rig.relays[0].gossip, rig.relays[0].registry)
+    let refused = #expect(throws: Fault.self) {
+      try gossip.receiveSync(request, .everything, &registry, at: now)
+    }
+    #expect(refused?.code == .tooLarge && gossip.longVectors == 1)
+    request.vector.removeLast()
+    _ = try gossip.receiveSync(request, .everything, &registry, at: now)
+    #expect(gossip.longVectors == 1 && registry.origins.count == 1)
+    // The answer of a relay that does the same ends the exchange.
+    let call = try #require(gossip.receiveTick(&registry, forced: true, at: now).first)
+    var answer = AnycastSyncRegistrationsResponse()
+    answer.protocol = Gossip.protocolVersion
+    answer.vector = request.vector + request.vector
+    let next = gossip.receive(answer, to: call, &registry, at: now)
+    #expect(next == nil && gossip.longVectors == 2 && gossip.peers[0].failing == 1)
+    rig.round()
+    let isConverged = rig.isConverged
+    #expect(isConverged)
+  }
 }

@@ -25,6 +25,16 @@ enum GossipStatus: Command {
         Note("Hidden, because not heard of: \(hidden.map(\.relayID).joined(separator: ", "))", .bad)
       )
     }
+    let isFull =
+      g.origins.count >= Limits.registryOrigins
+      && g.origins.dropFirst().allSatisfy { $0.live + $0.tombstones > 0 }
+    if isFull {
+      notes.append(
+        Note(
+          "Records of \(g.origins.count) relays are here, as many as possible: those of further ones are refused",
+          .bad))
+      notes.append(Note("Next: posthouse registry purge --origin RELAY"))
+    }
     call.renderer.show(
       .record(
         [
@@ -48,7 +58,7 @@ enum GossipStatus: Command {
           JsonMember("origins", .array(g.origins.map(GossipView.json))),
           JsonMember("peers", .array(g.peers.map(GossipView.json))),
         ]), name: g.relayID, notes: notes))
-    if !failing.isEmpty || !hidden.isEmpty { call.outcome = .failed }
+    if !failing.isEmpty || !hidden.isEmpty || isFull { call.outcome = .failed }
   }
 }
 

@@ -29,6 +29,10 @@ final class RegistryHost: @unchecked Sendable {
   var clusterPeers: [NodeID: Int] = [:]
   var calls: ClusterCalls?
   private(set) var isSealed = false
+  /// What the log has said of peers that name too many relays, and when.
+  private var toldAt: Instant?
+  private var toldOriginless = 0
+  private var toldLongVectors = 0
   /// What metrics show; from any thread.
   let facts = Guarded(Facts())
 
@@ -41,6 +45,7 @@ final class RegistryHost: @unchecked Sendable {
     var hidden = 0
     var counts = RegistryCounts()
     var rejected = 0
+    var longVectors = 0
     var exchanges = 0
     var failures = 0
     var sent = 0
@@ -114,8 +119,29 @@ final class RegistryHost: @unchecked Sendable {
   private func everySecond() {
     if isSealed { return }
     registry.receiveTick(at: loop.now)
+    complain()
     refreshFacts()
     loop.schedule(after: .seconds(1)) { [unowned self] in everySecond() }
+  }
+
+  /// Once a minute at most: what operators have to know of what peers send.
+  private func complain() {
+    let (originless, longVectors) = (registry.counts.originless, gossip.longVectors)
+    guard originless > toldOriginless || longVectors > toldLongVectors,
+      toldAt.map({ loop.now.monotonic - $0 >= .minutes(1) }) ?? true
+    else { return }
+    toldAt = loop.now.monotonic
+    if originless > toldOriginless {
+      node.log.warn(
+        "the registry has records of as many relays as it can: those of further ones are refused",
+        ["relays": .of(registry.origins.count), "records": .of(originless - toldOriginless)])
+    }
+    if longVectors > toldLongVectors {
+      node.log.warn(
+        "a relay names too many relays: what it sends is refused",
+        ["vectors": .of(longVectors - toldLongVectors)])
+    }
+    (toldOriginless, toldLongVectors) = (originless, longVectors)
   }
 
   private func everyRound() {
@@ -143,6 +169,7 @@ final class RegistryHost: @unchecked Sendable {
     now.hidden = registry.origins.reduce(0) { $0 + ($1.isHidden ? 1 : 0) }
     now.counts = registry.counts
     now.rejected = gossip.rejected
+    now.longVectors = gossip.longVectors
     for peer in gossip.peers {
       if peer.isGone { continue }
       now.exchanges += peer.counts.exchanges

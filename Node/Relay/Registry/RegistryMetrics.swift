@@ -36,6 +36,16 @@ extension NodeHost {
     counter("registry_records_refused", "Records of other relays that were refused") {
       $0.counts.refused + $0.rejected
     }
+    counter("registry_origins_refused", "Records refused because too many relays have records here")
+    {
+      $0.counts.originless
+    }
+    counter("registry_origins_evicted", "Relays without records that gave way to others") {
+      $0.counts.evicted
+    }
+    counter("federation_vectors_refused", "Vectors of other relays that name too many relays") {
+      $0.longVectors
+    }
     counter("registry_rebuilds", "Times everything foreign was pulled anew") { $0.counts.rebuilt }
     counter("federation_exchanges", "Exchanges begun with other relays") { $0.exchanges }
     counter("federation_failures", "Exchanges that failed") { $0.failures }
