@@ -42,6 +42,21 @@ import Testing
     #expect(refused?.status == .permissionDenied && refused?.message == "no: 100 %")
   }
 
+  @Test(
+    "A long error text is cut between characters and arrives", arguments: ["a", "ä", "€", "🙂", "%"])
+  func longText(_ letter: String) throws {
+    let (rig, client) = try start()
+    defer { withExtendedLifetime(rig) {} }
+    let said = failure { () throws(GrpcError) in
+      _ = try client.unary("/t.T/Wordy", Array(letter.utf8))
+    }
+    let text = said?.message ?? ""
+    #expect(said?.status == .invalidArgument && said?.code == "bad_request")
+    #expect(text.hasSuffix(letter + "..."))
+    #expect(!text.contains("\u{fffd}"))
+    #expect((Limits.grpcMessageBytes - 3...Limits.grpcMessageBytes).contains(text.utf8.count))
+  }
+
   @Test("Calls that end as they should are no resets: as many as one likes go over one connection")
   func manyCalls() throws {
     var settings = Http2Settings()

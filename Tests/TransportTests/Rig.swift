@@ -35,6 +35,10 @@ final class Rig: @unchecked Sendable {
       call.refuse(.permissionDenied, "no: 100 %", metadata: [("x-why", "because")])
       return nil
     }
+    server.registerUnary("/t.T/Wordy") { _, request, reply in
+      let text = String(decoding: request, as: UTF8.self)
+      reply(.failure(Fault(.badRequest, String(repeating: text, count: 70_000 / request.count))))
+    }
     server.register("/t.T/Flood") { _ in Flood() }
     server.registerUnary("/t.T/Reverse") { _, request, reply in
       reply(request.isEmpty ? .failure(Fault(.badRequest, "empty")) : .success(request.reversed()))

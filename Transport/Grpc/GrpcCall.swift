@@ -197,7 +197,9 @@ public final class GrpcCall: GrpcStream, @unchecked Sendable {
       return
     }
     var list = [("grpc-status", "\(status.rawValue)")]
-    if !message.isEmpty { list.append(("grpc-message", GrpcText.percentEncode(message))) }
+    if !message.isEmpty {
+      list.append(("grpc-message", GrpcText.percentEncode(GrpcText.cut(message))))
+    }
     list += metadata
     if sent {
       endOutput(trailers: HeaderBlock(list))

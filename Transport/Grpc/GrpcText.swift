@@ -18,6 +18,21 @@ public enum GrpcText {
     return String(decoding: out, as: UTF8.self)
   }
 
+  /// As much of a message as `grpc-message` carries: `Limits.grpcMessageBytes` of UTF-8, whole characters, and three dots
+  /// where something was cut off.
+  static func cut(_ text: String) -> String {
+    if text.utf8.count <= Limits.grpcMessageBytes { return text }
+    let dots = "..."
+    var left = Limits.grpcMessageBytes - dots.utf8.count
+    var scalars = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+      left -= UTF8.width(scalar)
+      if left < 0 { break }
+      scalars.append(scalar)
+    }
+    return String(scalars) + dots
+  }
+
   /// Leaves what is no valid escape as it is.
   public static func percentDecode(_ text: String) -> String {
     let bytes = Array(text.utf8)
