@@ -175,7 +175,7 @@ public enum FaultCode: String, Sendable, CaseIterable {
     case .unauthorized: "Present an API key (HTTP) or a JWT from POST /v1/tokens (gRPC) as `authorization: Bearer ...`."
     case .forbidden: "Join the channel with an invite, ask its owner for a grant, or use a key with the scope."
     case .notFound: "Check the name; ids are shown by the ls commands."
-    case .badRequest: "Compare it with /openapi.yaml; the message names the member."
+    case .badRequest: "The message names what is wrong; the token API is described at /openapi.yaml."
     case .badChannelName: "Correct the name."
     case .conflict: "Look at what is there, then decide."
     case .quotaExceeded: "Wait for the next day (UTC) or ask the operator to raise the quota."

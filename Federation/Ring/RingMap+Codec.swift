@@ -170,7 +170,8 @@ extension RingNode {
       let region = try r.countedUTF8(atMost: Limits.nodeLabelBytes)
       let node = RingNode(
         id: id, name: name, weight: weight, zone: zone, region: region, state: state)
-      guard node.trouble == nil, names.insert(name).inserted, nodes.last.map({ $0.id < id }) ?? true
+      guard node.outOfBounds == nil, names.insert(name).inserted,
+        nodes.last.map({ $0.id < id }) ?? true
       else { throw RingCodecError.damaged }
       nodes.append(node)
     }

@@ -41,13 +41,28 @@ public struct RingNode: Hashable, Sendable {
   /// What zones are told apart by: equal zone names in two regions are two zones.
   var place: Place { Place(region: region, zone: zone) }
 
-  /// nil when it keeps the bounds of its fields, else what breaks them.
+  /// nil when a plan may take it, else why not.
   public var trouble: String? {
+    if let outOfBounds { return outOfBounds }
+    for (what, text) in [("name", name), ("zone", zone), ("region", region)]
+    where text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) {
+      return "node \(id): its \(what) has control characters"
+    }
+    return nil
+  }
+
+  /// nil when it keeps the bounds of its fields, else what breaks them. A map that is stored has to keep only these.
+  var outOfBounds: String? {
     if id == .none { return "a node without an id" }
     if name.isEmpty { return "a node without a name" }
-    if !(0...Limits.nodeWeight).contains(weight) { return "node \(name): weight \(weight)" }
+    if !(0...Limits.nodeWeight).contains(weight) {
+      return
+        "node \(name.prefix(Limits.nodeLabelBytes)): weight \(weight), where 0 to \(Limits.nodeWeight) is possible"
+    }
     for text in [name, zone, region] where text.utf8.count > Limits.nodeLabelBytes {
-      return "node \(name.prefix(Limits.nodeLabelBytes)): a name of \(text.utf8.count) bytes"
+      return
+        "node \(name.prefix(Limits.nodeLabelBytes)): a name of \(text.utf8.count) bytes, where "
+        + "\(Limits.nodeLabelBytes) are possible"
     }
     return nil
   }

@@ -113,6 +113,9 @@ private func object(_ text: String) throws -> [String: Any] {
       ("tls issue --dir CA --out X", ExitCode.usage, "tls issue wants --node NODE_NAME"),
       ("tls issue --dir CA --node n1", .usage, "tls issue wants --out CERTDIR"),
       ("tls issue --dir CA --node n1 --node-id 12 --out X", .usage, "16 hex digits"),
+      (
+        "tls issue --dir CA --node n1 --node-id 0000000000000000 --out X", .usage, "zero is no id"
+      ),
       ("tls issue --dir CA --node n1 --host a,,b --out X", .usage, "neither a host name"),
       ("tls issue --dir CA --node n1 --host a/b --out X", .usage, "neither a host name"),
       ("tls issue --dir CA --node n1 --days 0 --out X", .usage, "1 to 36500 days"),

@@ -134,7 +134,7 @@ enum NodeJoin: Command {
     var request = AdminStageRingRequest()
     request.node = name
     request.state = "serving"
-    request.weight = UInt32(clamping: try call.number("--weight") ?? 100)
+    request.weight = try RingView.weight(call) ?? 100
     request.apply = true
     let plan: AdminRingPlan = try link.call(AdminService.stageRing, request, timeout: timeout)
     RingView.show(call, plan)

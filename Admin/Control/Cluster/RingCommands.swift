@@ -79,6 +79,7 @@ enum RingOwner: Command {
 
   static func run(_ call: Call) throws(Fault) {
     let name = call.word(0)
+    if name.isEmpty { throw Fault(.usage, "ring owner wants the name of a channel or an org") }
     let ring: AdminRing = try call.link().call(
       AdminService.getRing,
       AdminGetRingRequest(withSlots: false, here: call.parsed.has("--here"), name: name),
@@ -142,7 +143,8 @@ enum RingStage: Command {
     "ring stage", "Stage a change of a node or of the number of copies; nothing moves yet.",
     arguments: [CommandArgument("NODE", required: false)],
     options: [
-      CommandOption("--weight", value: "N", "Its share of the slots; 0: none."),
+      CommandOption(
+        "--weight", value: "N", "Its share of the slots, up to \(Limits.nodeWeight); 0: none."),
       CommandOption("--zone", value: "NAME", "What fails together with it."),
       CommandOption("--region", value: "NAME", "Where it is."),
       CommandOption(
@@ -157,11 +159,14 @@ enum RingStage: Command {
   static func run(_ call: Call) throws(Fault) {
     var request = AdminStageRingRequest()
     request.node = call.parsed.argument(0) ?? ""
-    request.weight = try call.number("--weight").map { UInt32(clamping: $0) }
+    request.weight = try RingView.weight(call)
     request.zone = call.parsed.value("--zone")
     request.region = call.parsed.value("--region")
     request.state = call.parsed.value("--state") ?? ""
     request.replicas = UInt32(clamping: try call.number("--replicas") ?? 0)
+    if request.replicas > Limits.ringReplicas {
+      throw Fault(.usage, "--replicas is 1 to \(Limits.ringReplicas)")
+    }
     let ofNode = ["--weight", "--zone", "--region", "--state"].filter { call.parsed.has($0) }
     if request.node.isEmpty, let option = ofNode.first {
       throw Fault(.usage, "\(option) wants the NODE it is for")

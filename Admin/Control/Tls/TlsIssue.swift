@@ -63,6 +63,9 @@ enum TlsIssue: Command {
   ) throws(Fault) -> NodeID {
     if let text = call.parsed.value("--node-id") {
       guard let given = NodeID(hex: text) else {
+        if text == String(repeating: "0", count: 16) {
+          throw Fault(.usage, "--node-id \(text): zero is no id, any other number is")
+        }
         throw Fault(.usage, "--node-id wants 16 hex digits in lower case, not \"\(text)\"")
       }
       return given

@@ -214,6 +214,7 @@ struct RingAdmin {
           Result { () throws(Fault) in
             var told = try plan(applied ?? draft.ledger, false)
             told.applied = applied != nil
+            told.staged = draft.ledger.staged != nil
             told.version = draft.ledger.current.version
             return told.encoded()
           }
