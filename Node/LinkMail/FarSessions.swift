@@ -299,7 +299,8 @@ public struct FarSessions {
       return effects.append(.readEnded(far.id, use.ref))
     }
     lastAsked += 1
-    (cursor.asked, cursor.isAnswered) = (lastAsked, false)
+    // Asked again, it is the same cursor: what its owner sent before it heard that goes on in order.
+    cursor.asked = lastAsked
     use.cursor = cursor
     open(far, at: use.owner, &effects)
     let number = introduce(use.ref, to: use.owner, &effects)

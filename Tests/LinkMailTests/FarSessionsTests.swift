@@ -345,6 +345,28 @@ import Testing
     #expect(words(&made) == ["subscribed 1 77"] + (5...9).map { "deliver \($0) [1]" })
   }
 
+  @Test("A cursor that is asked for again at its owner takes what was on its way")
+  func askedAgain() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
+    let (id, who) = (SessionID(1), EngineRig.principal("acme"))
+    var made: [FarEffect] = []
+    far.subscribe(
+      id, who, .service, ref, start: .sequence(1), follow: true, limit: 0, token: 77, to: owner,
+      into: &made)
+    far.receive(.subscribed(id, channel: 0, token: 1, head: 9, nil), from: owner, into: &made)
+    far.receive(.deliver([id], channel: 0, delivery(1)), from: owner, into: &made)
+    // The owner refused something else of the channel, and has kept the cursor.
+    far.receive(
+      .notOwner(SessionID(9), channel: 0, token: 4, revision: 3), from: owner, into: &made)
+    far.receiveOwner(of: ref, owner, into: &made)
+    made = []
+    far.receive(.deliver([id], channel: 0, delivery(2)), from: owner, into: &made)
+    far.receive(.subscribed(id, channel: 0, token: 2, head: 9, nil), from: owner, into: &made)
+    far.receive(.deliver([id], channel: 0, delivery(3)), from: owner, into: &made)
+    #expect(words(&made) == ["deliver 2 [1]", "deliver 3 [1]"])
+  }
+
   @Test("A cursor that has all it wanted is not asked for again; the largest sequence ends nothing")
   func limits() {
     var far = FarSessions(loop: 0, writer: 1)
