@@ -74,9 +74,16 @@ extension Registry {
     else { return false }
     // Of another life of its origin: written just before that ended.
     if record.stamp.incarnation != origins[Int(home)].incarnation {
-      if home > 0 || origins[0].log.count > 0 { return false }
-      // The row of this relay itself was lost.
-      origins[0].incarnation = record.stamp.incarnation
+      if home > 0, origins[Int(home)].incarnation == 0 {
+        // Its row told nothing but this, and was left out.
+        origins[Int(home)].incarnation = record.stamp.incarnation
+        dirtyOrigins.insert(home)
+      } else if home > 0 || origins[0].log.count > 0 {
+        return false
+      } else {
+        // The row of this relay itself was lost.
+        origins[0].incarnation = record.stamp.incarnation
+      }
     }
     let number = put(record, over: nil, home: home, source: source, at: now)
     if home == 0 {
