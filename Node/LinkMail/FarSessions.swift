@@ -301,6 +301,7 @@ public struct FarSessions {
     lastAsked += 1
     // Asked again, it is the same cursor: what its owner sent before it heard that goes on in order.
     cursor.asked = lastAsked
+    if cursor.first == 0 { cursor.first = lastAsked }
     use.cursor = cursor
     open(far, at: use.owner, &effects)
     let number = introduce(use.ref, to: use.owner, &effects)
@@ -409,7 +410,8 @@ public struct FarSessions {
     _ id: SessionID, _ channel: UInt32, _ token: UInt64, _ head: UInt64, _ fault: Fault?,
     _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
-    guard let (_, use) = find(id, channel, owner), var cursor = use.cursor, cursor.asked == token
+    guard let (_, use) = find(id, channel, owner), var cursor = use.cursor, cursor.first > 0,
+      (cursor.first...cursor.asked).contains(token)
     else { return }
     if let fault {
       use.cursor = nil

@@ -112,6 +112,8 @@ struct FarCursor {
   var token: UInt64
   /// Tells one asking from the next, in the owner's answer; nothing that comes before that is for this cursor.
   var asked: UInt64 = 0
+  /// The first asking for this cursor: an answer to any since is one for it.
+  var first: UInt64 = 0
   var isAnswered = false
   /// The session has heard that it is subscribed.
   var isTold = false
