@@ -20,7 +20,7 @@ public enum ClusterPlant: String, Sendable, CaseIterable {
   case syncSkipped = "sync-skipped"
   /// The map is written without comparing what was read.
   case mapWithoutCompare = "map-without-compare"
-  /// A restarted node begins its links with its last life's number.
+  /// A restarted node begins its links with its last life's number, and says that it has heard of its peers.
   case incarnationReused = "incarnation-reused"
   /// Credit that a session gives back is lost on its way to the owner.
   case creditLost = "credit-lost"

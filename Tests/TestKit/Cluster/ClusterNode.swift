@@ -404,7 +404,12 @@ final class ClusterNode {
   private func run(_ j: Int, _ effect: LinkEffect<LinkMail>) {
     switch effect {
     case .connect: world.connect(index, j)
-    case .hello(let hello): put(j, .hello(hello))
+    case .hello(var hello):
+      // A process that has heard of nobody, under a name that has been used, is found out.
+      if world.plant == .incarnationReused {
+        hello.heardIncarnation = max(1, hello.heardIncarnation)
+      }
+      put(j, .hello(hello))
     case .send(let sequence, let mail): put(j, .mails(first: sequence, [mail]))
     case .acknowledge(let upTo): put(j, .acknowledged(upTo))
     case .deliver(let mail):
