@@ -261,6 +261,9 @@ public enum Limits {
   public static let moveLookSlots = 256
   /// Slots whose seal failed and that wait for the next, whose places others take meanwhile; more: they keep them.
   public static let movePlacesGiven = 64
+  /// Seconds without a slot that went to a node; those with little in them that are to go there then keep no empty slot
+  /// from going elsewhere. Longer than a seal mostly lasts.
+  public static let moveStuckSeconds: Int64 = 5
   /// Bytes of one page of a slot on its way, but for a record that is larger by itself.
   public static let movePageBytes = 256 << 10
   /// Bytes per second that all slots leaving a node are copied with while they are served: messages go first.

@@ -10,10 +10,12 @@ struct SlotsWaitingTests {
 
   /// As many slots of each size as there are, from the least number on; then what leaves, and the places taken.
   private func leave(
-    _ waiting: inout SlotsWaiting, to target: NodeID, _ taken: inout [NodeID: Places]
+    _ waiting: inout SlotsWaiting, to target: NodeID, _ taken: inout [NodeID: Places],
+    after seconds: Int64 = 0
   ) -> [UInt16] {
     var out: [UInt16] = []
-    while let slot = waiting.next(to: target, taken: taken) {
+    let now = Instant.zero + .seconds(seconds)
+    while let slot = waiting.next(to: target, taken: taken, at: now) {
       out.append(slot)
       taken[target, default: Places()][waiting.size(slot)] += 1
     }
@@ -77,7 +79,31 @@ struct SlotsWaitingTests {
   func unknown() {
     var waiting = SlotsWaiting()
     waiting.add(7, to: NodeID(2))
-    #expect(waiting.size(7) == .large && waiting.next(to: NodeID(2), taken: [:]) == 7)
-    #expect(waiting.next(to: NodeID(2), taken: [:]) == nil && waiting.count == 0)
+    var taken: [NodeID: Places] = [:]
+    #expect(waiting.size(7) == .large && leave(&waiting, to: NodeID(2), &taken) == [7])
+    #expect(waiting.count == 0)
+  }
+
+  @Test("Small slots that go nowhere, as their target does not answer, keep no empty one elsewhere")
+  func stuck() {
+    let (dead, other) = (NodeID(2), NodeID(3))
+    var waiting = filled([(.small, 0..<40)], to: dead)
+    fill(&waiting, [(.empty, 200..<210)], to: other)
+    var taken: [NodeID: Places] = [:]
+    #expect(leave(&waiting, to: dead, &taken) == Array(0..<32))
+    let patience = Limits.moveStuckSeconds
+    #expect(leave(&waiting, to: other, &taken, after: patience - 1) == [])
+    // One of them went.
+    waiting.noteProgress(to: dead, at: .zero + .seconds(2))
+    #expect(leave(&waiting, to: other, &taken, after: patience + 1) == [])
+    #expect(leave(&waiting, to: other, &taken, after: patience + 2) == Array(200..<210))
+    // The next ones that go there, with nothing before them, are waited for again.
+    waiting.keepProgress(to: [other])
+    taken = [:]
+    fill(&waiting, [(.empty, 210..<220)], to: other)
+    #expect(leave(&waiting, to: other, &taken, after: 60) == [])
+    #expect(leave(&waiting, to: dead, &taken, after: 60) == Array(32..<40))
+    #expect(leave(&waiting, to: other, &taken, after: 60 + patience - 1) == [])
+    #expect(leave(&waiting, to: other, &taken, after: 60 + patience) == Array(210..<220))
   }
 }

@@ -160,6 +160,7 @@ extension SlotMoves {
       leaving.isEnded = true
       sources[slot] = nil
       gate.clear(slot)
+      waiting.noteProgress(to: leaving.id.target, at: now)
       freed(slot)
     // The loops that hold publishes count them and their time themselves.
     case .refuseHeld, .wake: break
@@ -253,6 +254,7 @@ extension SlotMoves {
 
   private func handOver(_ leaving: SlotLeaving) {
     noteEpoch(nil, of: leaving.slot)
+    waiting.noteProgress(to: leaving.id.target, at: now)
     guard leaving.isQuiet else {
       leaving.wasTaken = true
       node.log.error(

@@ -5,8 +5,8 @@ import Store
 
 // Which slots leave when. A slot takes its time for words between nodes and for syncs of disks, so many can leave at once;
 // one with much in it takes disk and wire as well, so few of those do. What is in use goes before what is empty, and
-// not in one crowd with it: publishes wait for the slots that leave together. Each target has its places: one that does not
-// answer keeps no slot from going elsewhere.
+// not in one crowd with it: publishes wait for the slots that leave together. Each target has its places; and one to which
+// nothing went for a while, as it does not answer or cannot write, keeps no slot from going elsewhere.
 
 /// Slots that the map has leave this node and that wait for a place.
 struct SlotsWaiting {
@@ -52,6 +52,8 @@ struct SlotsWaiting {
   var isLooking = false
   /// Slots with a place that are not sources yet, and where they go.
   var beginning: [UInt16: NodeID] = [:]
+  /// When something went to a target last, or began to when nothing was on its way there.
+  private var progress: [NodeID: Instant] = [:]
 
   var count: Int {
     lists.values.reduce(unseen.count) { $0 + $1.values.reduce(0) { $0 + $1.count } }
@@ -70,17 +72,33 @@ struct SlotsWaiting {
   }
 
   /// The slot that leaves next for a target. `taken`: the places that others have now.
-  mutating func next(to target: NodeID, taken: [NodeID: Places]) -> UInt16? {
+  mutating func next(to target: NodeID, taken: [NodeID: Places], at now: Instant) -> UInt16? {
     for size in [Size.small, .large, .empty] {
       let left = Places.most[size] - (taken[target]?[size] ?? 0)
-      guard left > 0, size != .empty || !isSmallUnderWay(taken) else { continue }
-      if let slot = lists[target]?[size]?.popLast() { return slot }
+      guard left > 0, size != .empty || !isSmallUnderWay(taken, at: now),
+        let slot = lists[target]?[size]?.popLast()
+      else { continue }
+      if progress[target] == nil { noteProgress(to: target, at: now) }
+      return slot
     }
     return nil
   }
 
-  private func isSmallUnderWay(_ taken: [NodeID: Places]) -> Bool {
-    taken.values.contains { $0.small > 0 } || lists.values.contains { $0[.small]?.isEmpty == false }
+  /// A slot is a target's now, or need not go there any more.
+  mutating func noteProgress(to target: NodeID, at now: Instant) { progress[target] = now }
+
+  /// Nothing is on its way to any other target.
+  mutating func keepProgress(to targets: Set<NodeID>) {
+    progress = progress.filter { targets.contains($0.key) }
+  }
+
+  /// Whether slots with little in them go, or are about to. Those of a target to which none went for a while do not count.
+  private func isSmallUnderWay(_ taken: [NodeID: Places], at now: Instant) -> Bool {
+    Set(taken.keys).union(lists.keys).contains { target in
+      let isAny = taken[target]?.small ?? 0 > 0 || lists[target]?[.small]?.isEmpty == false
+      guard isAny, let last = progress[target] else { return isAny }
+      return now - last < .seconds(Limits.moveStuckSeconds)
+    }
   }
 }
 
@@ -148,11 +166,13 @@ extension SlotMoves {
   /// As many slots leave at once as are allowed.
   func beginSources() {
     if isOver { return }
+    waiting.keepProgress(
+      to: Set(sources.values.map(\.id.target)).union(waiting.beginning.values))
     // Those that nobody has looked into may be in use: empty ones wait for them.
     if waiting.unseen.isEmpty {
       var taken = placesTaken()
       for target in waiting.targets {
-        while let slot = waiting.next(to: target, taken: taken) {
+        while let slot = waiting.next(to: target, taken: taken, at: now) {
           guard let id = wanted(slot) else { continue }
           taken[id.target, default: SlotsWaiting.Places()][waiting.size(slot)] += 1
           waiting.beginning[slot] = id.target
