@@ -158,6 +158,15 @@ final class MovingCluster: @unchecked Sendable {
     }
   }
 
+  /// As if a node had not heard of the map in which the slot was a third one's: it is the second next owner's at once.
+  func skip(_ slot: UInt16, to place: Int) throws {
+    try change { map in
+      map.moves[slot] = nil
+      map.set(Placement(owner: NodeID(UInt64(place + 1)), followers: []), of: Int(slot))
+      map.epochs[Int(slot)] += 2
+    }
+  }
+
   func logged(_ text: String) -> Bool { lines.withLock { $0.contains(text) } }
 
   private func change(_ work: @escaping @Sendable (inout RingMap) -> Void) throws {

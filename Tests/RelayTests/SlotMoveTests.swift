@@ -178,7 +178,7 @@ struct SlotMoveTests {
   }
 
   /// A channel at a node, with so many messages of 8 KiB.
-  private func filled(
+  func filled(
     _ cluster: MovingCluster, at place: Int, _ count: Int, bytes: Int = 8 << 10
   ) throws -> String {
     let channel = cluster.channel(at: place, "filled")
@@ -199,7 +199,7 @@ struct SlotMoveTests {
   }
 
   /// Sends one message and returns its answer.
-  private func publish(
+  func publish(
     _ node: NodeHost, _ channel: String, producer: UInt64, number: UInt64
   ) throws -> PublishResponse {
     let client = try GrpcBlockingClient(try endpoint(node))

@@ -316,12 +316,17 @@ extension SlotMoves {
       map.owner(of: slot) == own,
       map.node(coming.id.source).map({ $0.state == .gone }) ?? true
     else { return }
-    coming.isEnded = true
     node.log.error(
       "a slot begins empty: its last owner is gone, and had not sent all of it",
       ["slot": .of(Int(slot)), "from": .of(coming.id.source)])
-    isChanging.insert(slot)
-    erase(coming, map.epoch(of: slot))
+    openAnew(coming)
+  }
+
+  /// The slot is this node's, and not by this try: what was copied is none of it.
+  private func openAnew(_ coming: SlotComing) {
+    coming.isEnded = true
+    isChanging.insert(coming.slot)
+    erase(coming, map.epoch(of: coming.slot))
   }
 
   private func erase(_ coming: SlotComing, _ epoch: UInt64) {
@@ -340,7 +345,7 @@ extension SlotMoves {
 
   private func discard(_ coming: SlotComing) {
     let slot = coming.slot
-    guard map.owner(of: slot) != own else { return }
+    if map.owner(of: slot) == own { return openAnew(coming) }
     isChanging.insert(slot)
     if coming.isWriting {
       // What comes to the disk behind the deletion would stay there.
@@ -356,6 +361,10 @@ extension SlotMoves {
           if self.targets[slot] === coming { self.discard(coming) }
         }
         return
+      }
+      // Meanwhile the map has given it to this node all the same.
+      if map.owner(of: slot) == own, targets[slot] === coming {
+        return open(coming, map.epoch(of: slot))
       }
       if targets[slot] === coming { targets[slot] = nil }
       gate.clear(slot)
