@@ -81,7 +81,7 @@ extension LinkHost {
 
   private func owns(_ ref: ChannelRef) -> Bool {
     guard let map else { return false }
-    return (overrides[ref.id.slot]?.owner ?? map.owner(of: ref.id.slot)) == own
+    return owner(of: ref.id.slot, byMap: map.owner(of: ref.id.slot)) == own
   }
 
   /// What comes behind a refused publish must not go before it, when the slot is this node's a moment later: all is refused

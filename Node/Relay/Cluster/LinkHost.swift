@@ -40,6 +40,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   /// Slots whose hand-over is under way: who owns them here, whatever the map says; and what is held of them.
   var overrides: [UInt16: SlotOverride] = [:]
   var heldMail: [UInt16: HeldLinkMail] = [:]
+  /// This node is none of the cluster's: nothing is its own, whatever maps and hand-overs say.
+  var isWithheld = false
   /// For each shard, until the turn ends: what other nodes' sessions ask of it, and what its own sessions hear.
   var inbox: [[Mail]]
   var farInbox: [[FarInput]]

@@ -8,8 +8,9 @@ import Ring
 extension ShardFar {
   /// The node that loops of this node ask for a slot.
   @inline(__always) func owner(of slot: UInt16, in map: RingMap) -> NodeID {
-    if !overrides.isEmpty, let over = overrides[slot] { return over.owner }
-    return map.owner(of: slot)
+    let owner =
+      if !overrides.isEmpty, let over = overrides[slot] { over.owner } else { map.owner(of: slot) }
+    return isWithheld && owner == own ? .none : owner
   }
 
   /// nil: by the map.
@@ -36,7 +37,9 @@ extension ShardFar {
   }
 
   func hold(_ slot: UInt16, serial: UInt64) {
-    held[slot] = HeldSlot(serial: serial)
+    // What an earlier holding has goes on waiting with this one.
+    let was = held[slot]
+    held[slot] = HeldSlot(serial: serial, asked: was?.asked ?? [], bytes: was?.bytes ?? 0)
     shard.loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
       guard let self, let asked = held[slot]?.asked, held[slot]?.serial == serial else { return }
       held[slot] = HeldSlot(serial: serial, hasGivenUp: true)
@@ -158,6 +161,12 @@ extension LinkHost {
   func dropOverrides(upTo revision: UInt64) {
     if overrides.isEmpty { return }
     overrides = overrides.filter { $0.value.until == 0 || $0.value.until > revision }
+  }
+
+  /// Whom loop 0 asks for a slot: the hand-over that is under way says it, else the map. `none`: nobody.
+  func owner(of slot: UInt16, byMap owner: NodeID) -> NodeID {
+    let owner = overrides[slot]?.owner ?? owner
+    return isWithheld && owner == own ? .none : owner
   }
 
   /// On loop 0. `heard` runs on the slot's shard, behind what was sent to it before.

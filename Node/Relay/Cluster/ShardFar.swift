@@ -32,7 +32,7 @@ final class ShardFar: @unchecked Sendable {
   /// The shard holds it.
   @safe unowned(unsafe) let shard: Shard
   let links: LinkHost
-  private let own: NodeID
+  let own: NodeID
   private(set) var map: RingMap?
   private var sessions: FarSessions
   /// Sessions have channels that this node owns since they were opened: they go on through this.
@@ -50,6 +50,8 @@ final class ShardFar: @unchecked Sendable {
   /// Slots whose hand-over is under way: who owns them here, whatever the map says; and those that are held.
   var overrides: [UInt16: SlotOverride] = [:]
   var held: [UInt16: HeldSlot] = [:]
+  /// This node is none of the cluster's: nothing is its own, whatever maps and hand-overs say.
+  var isWithheld = false
 
   /// A channel whose owner is not known, or says that it is none.
   private struct Waiting {

@@ -144,46 +144,38 @@ struct SlotGate: Sendable {
     }
   }
 
-  /// This node is none of the cluster's: nothing is served, whoever asks, and streams end.
+  /// This node is none of the cluster's: nothing is served, whoever asks, and streams end. Hand-overs that go on meanwhile
+  /// serve nothing either.
   func withhold(why: String) {
     let fault = Fault(.unavailable, why)
-    let none = SlotOverride(owner: .none, until: 0)
     let (node, links) = (node, links)
-    @Sendable func isOwn(_ slot: UInt16, _ map: RingMap?, _ over: SlotOverride?) -> Bool {
-      guard let owner = over?.owner ?? map?.owner(of: slot) else { return true }
-      return owner == links.own
-    }
     links.loop.post {
-      for slot in 0..<UInt16(1 << Limits.slotBits)
-      where isOwn(slot, links.map, links.overrides[slot]) { links.set(none, of: slot) }
+      links.isWithheld = true
       for shard in node.shards {
         shard.loop.post {
-          if let far = shard.far {
-            for slot in 0..<UInt16(1 << Limits.slotBits)
-            where isOwn(slot, far.map, far.overrides[slot]) { far.overrides[slot] = none }
-          }
+          shard.far?.isWithheld = true
           shard.endSessions(fault) { _ in true }
         }
       }
     }
   }
 
-  /// It is again: the loops go by the map. Accounts of slots that others have by now are theirs.
+  /// It is again: the loops go by maps and hand-overs. Accounts of slots that others have by now are theirs.
   func restore(owning: @escaping @Sendable (UInt16) -> Bool) {
     let (node, links) = (node, links)
-    @Sendable func isWithheld(_ over: SlotOverride) -> Bool {
-      over.owner == .none && over.until == 0
-    }
     links.loop.post {
-      let slots = links.overrides.filter { isWithheld($0.value) }.map(\.key)
-      for slot in slots { links.overrides[slot] = nil }
-      let departed = slots.filter { !owning($0) }
-      if !departed.isEmpty { node.authority.receiveDeparted(Set(departed)) }
+      links.isWithheld = false
+      var departed: Set<UInt16> = []
+      // Of slots without accounts there is nothing to part with.
+      _ = node.authority.notices { tenant in
+        if !owning(tenant.slot) { departed.insert(tenant.slot) }
+        return false
+      }
+      if !departed.isEmpty { node.authority.receiveDeparted(departed) }
       for shard in node.shards {
         shard.loop.post {
-          guard let far = shard.far else { return }
-          far.overrides = far.overrides.filter { !isWithheld($0.value) }
-          far.followOwners()
+          shard.far?.isWithheld = false
+          shard.far?.followOwners()
         }
       }
     }

@@ -105,7 +105,8 @@ final class ClusterTokens: @unchecked Sendable {
   var others: [NodeID] { map.nodes.map(\.id).filter { $0 != host.own } }
   func owner(_ tenant: TenantID) -> NodeID {
     // While a slot is handed over, what the hand-over says goes before the map.
-    node.links?.overrides[tenant.slot]?.owner ?? host.owner(of: tenant.slot)
+    let owner = host.owner(of: tenant.slot)
+    return node.links?.owner(of: tenant.slot, byMap: owner) ?? owner
   }
   func owns(_ tenant: TenantID) -> Bool { owner(tenant) == host.own }
 
