@@ -139,6 +139,27 @@ struct ClusterExileTests {
     try awaitThat { third.readiness.forgotten == nil }
   }
 
+  @Test(
+    "What a member says of an exile counts with the second sync that nobody answers, and not late")
+  func word() {
+    var exile = Exile()
+    #expect(exile.receiveUnanswered() == nil)
+    exile.receiveWord("n2", sentAfter: exile.timesTaken)
+    #expect(exile.receiveUnanswered() == nil)
+    // The host answers: the member lagged behind.
+    exile.receiveTaken()
+    #expect(exile.word == nil && exile.receiveUnanswered() == nil)
+    // It was asked before that answer.
+    exile.receiveWord("n2", sentAfter: exile.timesTaken - 1)
+    #expect(exile.receiveUnanswered() == nil && exile.receiveUnanswered() == nil)
+    exile.receiveWord("n2", sentAfter: exile.timesTaken)
+    exile.receiveTaken()
+    exile.receiveWord("n3", sentAfter: exile.timesTaken)
+    #expect(exile.receiveUnanswered() == nil)
+    #expect(exile.receiveUnanswered() == "n3")
+    #expect(!exile.isOn)
+  }
+
   @Test("What members say of another's address moves nobody's calls, and it contradicts")
   func lie() throws {
     let cluster = try TestCluster()

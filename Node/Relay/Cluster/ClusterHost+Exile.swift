@@ -9,7 +9,11 @@ import Store
 struct Exile {
   private(set) var isOn = false
   /// A member refuses this node as forgotten, and the host of the metadata has not answered since.
-  var word: String?
+  private(set) var word: String?
+  /// Syncs in a row since that word that were not answered.
+  private var unanswered = 0
+  /// How often the host of the metadata has answered as it answers nodes of the cluster.
+  private(set) var timesTaken = 0
   /// Membership begins with it when the node is taken in again; 0: it never was.
   var incarnation: UInt64 = 0
   /// What was asked of the host of the metadata since the exile began; answers to earlier questions say nothing.
@@ -18,13 +22,29 @@ struct Exile {
 
   mutating func begin() {
     (isOn, hasAsked, isTaken) = (true, false, false)
+    (word, unanswered) = (nil, 0)
+  }
+
+  /// A member refuses what was sent to it when the host of the metadata had answered so many times. Who lags behind a
+  /// later answer than that says nothing.
+  mutating func receiveWord(_ text: String, sentAfter times: Int) {
+    if times == timesTaken { word = text }
+  }
+
+  /// The host of the metadata did not answer. What a member said counts with the second time in a row: it may lag behind
+  /// the host, and one answer is lost easily.
+  mutating func receiveUnanswered() -> String? {
+    guard let word else { return nil }
+    unanswered += 1
+    return unanswered >= 2 ? word : nil
   }
 
   mutating func noteAsked() { hasAsked = isOn }
 
   /// The host of the metadata answered as it answers nodes of the cluster.
   mutating func receiveTaken() {
-    word = nil
+    (word, unanswered) = (nil, 0)
+    timesTaken += 1
     if isOn, hasAsked { isTaken = true }
   }
 
@@ -60,7 +80,6 @@ extension ClusterHost {
   func withdraw(_ who: String) {
     guard !exile.isOn, !isSealed, newest.version > 0 else { return }
     exile.begin()
-    exile.word = nil
     hasJoined = false
     sayForgotten(who)
     moves?.gate.withhold(why: forgottenText)

@@ -96,7 +96,7 @@ extension ClusterHost {
     case .failure(let refusal): fault = refusal
     }
     standing.change { $0.syncFailures += 1 }
-    if let member = exile.word, fault.code != .forbidden { withdraw(member) }
+    if fault.code != .forbidden, let member = exile.receiveUnanswered() { withdraw(member) }
     tellWaiting(fault, seed)
     // Whoever hosts the metadata by now, a seed knows.
     if newest.version == 0 { host = .none }

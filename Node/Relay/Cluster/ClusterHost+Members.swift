@@ -104,10 +104,11 @@ extension ClusterHost {
       ?? membership?.members.first { $0.address == address }?.id
     // To somebody the directory does not have yet, word comes by others.
     guard let id, linked[id] != nil else { return }
+    let times = exile.timesTaken
     calls.ask(id, "Packet", packet.encoded, timeout: .seconds(2)) { [self] result in
       guard case .failure(let fault) = result, fault.code == .forbidden, !isSealed else { return }
       // Its directory may be behind: the host of the metadata is asked, and only without its answer this counts.
-      exile.word = "\(relays[id]?.name ?? "\(id)"): \(fault)"
+      exile.receiveWord("\(relays[id]?.name ?? "\(id)"): \(fault)", sentAfter: times)
     }
   }
 
