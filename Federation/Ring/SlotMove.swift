@@ -81,18 +81,6 @@ public struct SlotIntent: Hashable, Sendable {
   }
 }
 
-/// What becomes of a publish to a slot that is on its way.
-public enum SlotAdmission: Hashable, Sendable {
-  /// The slot is served here as ever.
-  case serve
-  /// Keep it, in order: `unseal` or `forwardHeld` says where it goes.
-  case hold
-  /// The slot has gone there.
-  case forward(NodeID)
-  /// Too many are held, or for too long: `unavailable`.
-  case refuse
-}
-
 /// What a source asks of its host, in order.
 public enum SlotSourceEffect: Hashable, Sendable {
   case send(SlotMoveMessage)
@@ -103,25 +91,25 @@ public enum SlotSourceEffect: Hashable, Sendable {
   case copyState(at: UInt64, seal: SlotSeal)
   /// Read the map from the metadata store itself; then `receiveMap` with `fresh`. No answer: nothing.
   case readMap
-  /// Take no more publishes into the slot, let what is being written end; then `receiveSealed`.
+  /// Take no more into the slot, but hold what comes (`SlotHold`), and let what is being written end; then
+  /// `receiveSealed`. A source that was given an intent begins sealed.
   case seal
-  /// Serve again: publishes held go into the slot in their order, before any new one.
+  /// Serve again: what is held goes into the slot in its order, before anything new.
   case unseal
   /// Write the intent and sync it; then `receiveIntentWritten`.
   case writeIntent(SlotIntent)
   case clearIntent
   /// Ask for `RingMap.finishing(slot, attempt)` by compare-and-swap; what the map is then comes by `receiveMap`.
   case commit
-  /// Send held publishes to the target in their order, before any new one.
+  /// Ask what is held of the new owner in its order, before anything new.
   case forwardHeld
-  /// Answer held publishes `unavailable`.
-  case refuseHeld
   /// The target serves: delete the slot's rows and the intent, and keep the map that says whose the slot is, in one
   /// write: without the intent only that map tells a restarted node. The machine is done.
   case finish
   /// The try was given up: the machine is done, the slot stays here.
   case cancelled
-  /// Call `receiveTick` at this time at the latest.
+  /// Call `receiveTick` at this time at the latest. A host that calls it all the time, as long as there are moves, need not
+  /// count the time.
   case wake(Instant)
 }
 

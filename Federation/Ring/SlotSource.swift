@@ -4,7 +4,7 @@ public import Base
 /// intent found at start. While it has not ended, no `SlotTarget` of the same slot may be made: its rows are the source's.
 public struct SlotSource: Sendable {
   public enum Phase: Hashable, Sendable {
-    /// The target has not answered, or its link is down. Serves.
+    /// The target has not answered. Serves.
     case offering
     /// Serves.
     case copying
@@ -36,15 +36,10 @@ public struct SlotSource: Sendable {
   private var caughtUpAt: Instant?
   private var sealedAt: UInt64 = 0
   private var seal: SlotSeal
-  private var linked = true
   private var retryAt: Instant
   private var sealAfter: Instant
   /// Seals that failed.
   private var failures: Int64 = 0
-  private var holdingSince = Instant.zero
-  private var heldMessages = 0
-  private var heldBytes = 0
-  private var gaveUpHolding = false
   private var handedRevision: UInt64 = 0
 
   private typealias Effects = [SlotSourceEffect]
@@ -62,7 +57,6 @@ public struct SlotSource: Sendable {
     seal = SlotSeal(run: run, count: 0)
     retryAt = now
     sealAfter = now
-    holdingSince = now
     guard let intent else {
       offer(at: now, &effects)
       return
@@ -81,41 +75,7 @@ public struct SlotSource: Sendable {
   /// Whether it waits after a seal that failed: it needs hardly anything of the node meanwhile.
   public func isResting(at now: Instant) -> Bool { serves && now < sealAfter }
 
-  /// Where a publish of `bytes` goes.
-  public mutating func admit(bytes: Int) -> SlotAdmission {
-    switch phase {
-    case .offering, .copying, .asking: return .serve
-    case .handed, .ended: return .forward(id.target)
-    case .sealing, .completing, .intending, .committing:
-      if gaveUpHolding || heldMessages >= Limits.moveHeldMessages
-        || heldBytes + bytes > Limits.moveHeldBytes
-      {
-        return .refuse
-      }
-      heldMessages += 1
-      heldBytes += bytes
-      return .hold
-    }
-  }
-
   // MARK: inputs
-
-  /// The link to the target came up or went down.
-  public mutating func receiveLink(
-    up: Bool, at now: Instant, into effects: inout [SlotSourceEffect]
-  ) {
-    linked = up
-    if up {
-      receiveTick(at: now, forced: true, &effects)
-      return
-    }
-    switch phase {
-    case .copying, .asking: phase = .offering
-    case .sealing, .completing: unseal(at: now, &effects)
-    // From the intent on the target has everything: only the map is needed.
-    case .offering, .intending, .committing, .handed, .ended: break
-    }
-  }
 
   /// The host looked at the slot's log: its last index, and the bytes of the records behind `copied`, `.max` for many.
   public mutating func receiveHead(
@@ -197,7 +157,6 @@ public struct SlotSource: Sendable {
     } else if fresh, phase == .asking {
       phase = .sealing
       seal.count += 1
-      holdingSince = now
       // What took longer than allowed would do so for ever.
       let doublings = min(failures, Limits.moveSealDoublings)
       retryAt = now + .milliseconds(Limits.moveSealMilliseconds << doublings)
@@ -207,31 +166,15 @@ public struct SlotSource: Sendable {
   }
 
   public mutating func receiveTick(at now: Instant, into effects: inout [SlotSourceEffect]) {
-    receiveTick(at: now, forced: false, &effects)
-  }
-
-  // MARK: inside
-
-  private mutating func receiveTick(at now: Instant, forced: Bool, _ effects: inout Effects) {
-    if !serves, phase != .handed, phase != .ended, !gaveUpHolding,
-      now - holdingSince >= .seconds(Int64(Limits.publishHoldSeconds))
-    {
-      gaveUpHolding = true
-      if heldMessages > 0 { effects.append(.refuseHeld) }
-      (heldMessages, heldBytes) = (0, 0)
-    }
-    guard forced || now >= retryAt else { return }
+    guard now >= retryAt else { return }
     switch phase {
-    case .offering: if linked { offer(at: now, &effects) }
-    case .copying:
-      // Nothing was heard for a while: say again where the target should go on.
-      offer(at: now, &effects)
+    // Nothing was heard for a while: say again where the target should go on.
+    case .offering, .copying: offer(at: now, &effects)
     case .asking:
       phase = .copying
       wake(at: now, &effects)
       pump(at: now, &effects)
-    case .sealing, .completing:
-      if !forced { unseal(at: now, &effects) }
+    case .sealing, .completing: unseal(at: now, &effects)
     case .intending: break
     case .committing: commit(at: now, &effects)
     case .handed:
@@ -240,6 +183,8 @@ public struct SlotSource: Sendable {
     case .ended: break
     }
   }
+
+  // MARK: inside
 
   private mutating func receiveReady(_ have: UInt64, at now: Instant, _ effects: inout Effects) {
     switch phase {
@@ -312,19 +257,13 @@ public struct SlotSource: Sendable {
   private mutating func unseal(at now: Instant, _ effects: inout Effects) {
     failures = min(failures + 1, 6)
     sealAfter = now + .milliseconds(Limits.moveRetryMilliseconds << failures)
-    release(&effects)
-    offer(at: now, &effects)
-  }
-
-  private mutating func release(_ effects: inout Effects) {
-    (heldMessages, heldBytes) = (0, 0)
-    gaveUpHolding = false
     effects.append(.unseal)
+    offer(at: now, &effects)
   }
 
   private mutating func giveUp(_ effects: inout Effects) {
     if phase == .intending || phase == .committing { effects.append(.clearIntent) }
-    if !serves { release(&effects) }
+    if !serves { effects.append(.unseal) }
     effects.append(.send(.stop))
     end(&effects, .cancelled)
   }
@@ -333,7 +272,6 @@ public struct SlotSource: Sendable {
     if phase == .handed { return }
     phase = .handed
     handedRevision = revision
-    (heldMessages, heldBytes) = (0, 0)
     effects.append(.send(.handed(revision: revision)))
     effects.append(.forwardHeld)
     wake(at: now, &effects)

@@ -21,7 +21,7 @@ struct SlotGateTests {
     try cluster.until("they publish") { publishers.allSatisfy { $0.count >= 8 } }
     func holding() -> (serials: Set<UInt64>, asked: Int) {
       node.shards.reduce(into: ([], 0)) { sum, shard in
-        let held = shard.loop.call { shard.far?.held[slot].map { ($0.serial, $0.asked.count) } }
+        let held = shard.loop.call { shard.far?.held[slot].map { ($0.serial, $0.items.count) } }
         guard case (let serial, let asked)?? = held else { return }
         sum.0.insert(serial)
         sum.1 += asked

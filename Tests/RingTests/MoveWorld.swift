@@ -43,7 +43,8 @@ struct MoveWorld {
   private var source: SlotSource?
   private var aUp = true
   private var aBoot = 0
-  private var held: [Int] = []
+  private var hold: SlotHold<Int>?
+  private var holds: UInt64 = 0
   private var stalledSince: Int64?
   private(set) var sourceEnded = false
 
@@ -175,8 +176,9 @@ struct MoveWorld {
     guard aUp else { return }
     if aServes {
       append(published.count)
-    } else if source?.admit(bytes: 100) == .hold {
-      held.append(0)
+    } else {
+      // Nobody hears of what is refused.
+      _ = hold?.hold(0, bytes: 100)
     }
   }
 
@@ -262,19 +264,20 @@ struct MoveWorld {
       }
     case .readMap: if storeUp { onA(30) { $0.aReadsMap() } }
     case .seal:
+      beginHolding()
       onA(10) { world in
         world.withSource { source, world, effects in
           source.receiveSealed(at: UInt64(world.log.count), now: world.time, into: &effects)
         }
       }
     case .unseal:
-      let waiting = held.count
-      held = []
+      let waiting = hold?.items.count ?? 0
+      hold = nil
       for _ in 0..<waiting { append(published.count) }
     case .writeIntent(let intent): write(intent)
     case .clearIntent: aIntent = nil
     case .commit: commit(id)
-    case .forwardHeld, .refuseHeld: held = []
+    case .forwardHeld: hold = nil
     case .finish:
       log = []
       aIntent = nil
@@ -308,6 +311,18 @@ struct MoveWorld {
   }
 
   /// The request may arrive much later than asked, also after a crash of who asked.
+  private mutating func beginHolding() {
+    (holds, serial) = (holds + 1, serial + 1)
+    let holding = holds
+    hold = SlotHold(serial: holding, after: hold)
+    let boot = aBoot
+    events.append(
+      (
+        now + Int64(Limits.publishHoldSeconds) * 1_000, serial,
+        { world in if world.aBoot == boot { _ = world.hold?.expire(holding) } }
+      ))
+  }
+
   private mutating func commit(_ id: SlotMoveID) {
     // The worst moment for an operator to change his mind.
     if !calm, random.below(6) == 0 { after(40) { $0.meddle() } }
@@ -408,6 +423,7 @@ struct MoveWorld {
 
   private mutating func makeSource(_ id: SlotMoveID, intent: SlotIntent? = nil) {
     var effects: [SlotSourceEffect] = []
+    if intent != nil { beginHolding() }
     source = SlotSource(
       id, head: UInt64(log.count), run: UInt64(aBoot), resuming: intent, at: time, into: &effects)
     for effect in effects { carry(effect) }
@@ -480,16 +496,13 @@ struct MoveWorld {
 
   private mutating func link(_ up: Bool) {
     linkUp = up
-    withSource { source, world, effects in
-      source.receiveLink(up: up, at: world.time, into: &effects)
-    }
   }
 
   private mutating func crashA() {
     aUp = false
     aBoot += 1
     source = nil
-    held = []
+    hold = nil
   }
 
   private mutating func startA() {

@@ -67,21 +67,44 @@ struct SlotMoveTests {
     #expect(effects.last == .send(.complete(seal: new)))
   }
 
-  @Test("What is held is bounded, in number, in bytes and in time")
+  @Test("What is held is bounded, in number, in bytes and in time, and kept in its order")
   func bounds() {
-    let id = SlotMoveID(
-      slot: 1, attempt: 1, epoch: 1, source: NodeID(1), target: NodeID(2))
-    var effects: [SlotSourceEffect] = []
-    var source = SlotSource(
-      id, head: 5, run: 2, resuming: Self.intent(id), at: .zero, into: &effects)
-    #expect(effects.contains(.commit) && !source.serves)
-    #expect(source.admit(bytes: Limits.moveHeldBytes + 1) == .refuse)
-    for _ in 0..<Limits.moveHeldMessages { #expect(source.admit(bytes: 1) == .hold) }
-    #expect(source.admit(bytes: 1) == .refuse)
-    effects = []
-    source.receiveTick(at: Instant.zero + .seconds(11), into: &effects)
-    #expect(effects.contains(.refuseHeld) && effects.contains(.commit))
-    #expect(source.admit(bytes: 1) == .refuse)
+    var hold = SlotHold<Int>(serial: 7)
+    let tooLarge = hold.hold(0, bytes: Limits.moveHeldBytes + 1)
+    #expect(!tooLarge)
+    for number in 0..<Limits.moveHeldMessages {
+      let isKept = hold.hold(number, bytes: 1)
+      #expect(isKept)
+    }
+    let tooMany = hold.hold(0, bytes: 1)
+    #expect(!tooMany && hold.take() == Array(0..<Limits.moveHeldMessages))
+    var (large, small) = (hold, hold)
+    let isLarge = large.hold(1, bytes: Limits.moveHeldBytes)
+    let isMore = large.hold(2, bytes: 1)
+    #expect(isLarge && !isMore && large.items == [1])
+    // The time of another holding.
+    let isKept = small.hold(3, bytes: 9)
+    #expect(isKept && small.expire(6) == [] && !small.hasGivenUp && small.items == [3])
+    #expect(small.expire(7) == [3] && small.hasGivenUp)
+    let isLate = small.hold(4, bytes: 1)
+    #expect(!isLate && small.items == [])
+  }
+
+  @Test("What is held goes on waiting, and counting, when the slot is held anew")
+  func heldAnew() {
+    var hold = SlotHold<Int>(serial: 7, mostItems: 9, mostBytes: 10)
+    var isKept = hold.hold(1, bytes: 8)
+    #expect(isKept)
+    var next = SlotHold(serial: 8, after: hold, mostItems: 9, mostBytes: 10)
+    isKept = next.hold(2, bytes: 3)
+    #expect(!isKept)
+    isKept = next.hold(2, bytes: 2)
+    #expect(isKept && next.expire(7) == [] && next.items == [1, 2])
+    #expect(next.expire(8) == [1, 2])
+    // The time begins again.
+    var last = SlotHold(serial: 9, after: next)
+    isKept = last.hold(5, bytes: 1)
+    #expect(isKept && last.take() == [5])
   }
 
   @Test("An intent found at start waits for a map as new as the try")

@@ -4,19 +4,14 @@ import Ring
 import Store
 import Token
 
-/// Requests about tenants of a slot that is about to leave, in order.
-struct HeldTokens {
-  /// Tells one holding from the next of the same slot.
-  var serial: UInt64
-  var waiting: [Waiting] = []
-  /// It took too long: nothing more waits.
-  var hasGivenUp = false
-
-  struct Waiting {
-    let refuse: (Fault) -> Void
-    let work: () -> Void
-  }
+/// A request about a tenant of a slot.
+struct TokenAsk {
+  let refuse: (Fault) -> Void
+  let work: () -> Void
 }
+
+/// Requests about tenants of a slot that is about to leave.
+typealias HeldTokens = SlotHold<TokenAsk>
 
 // A slot's accounts go with it. While it is handed over, what asks for them waits; then it is decided here, or asked of
 // the new owner. On loop 0.
@@ -25,12 +20,10 @@ extension ClusterTokens {
   func hold(
     _ tenant: TenantID, _ refuse: @escaping (Fault) -> Void, _ work: @escaping () -> Void
   ) -> Bool {
-    guard !held.isEmpty, let slot = held[tenant.slot] else { return false }
-    if slot.hasGivenUp || slot.waiting.count >= Limits.moveHeldMessages {
-      refuse(Self.moves)
-    } else {
-      held[tenant.slot]?.waiting.append(HeldTokens.Waiting(refuse: refuse, work: work))
-    }
+    if held.isEmpty { return false }
+    let ask = TokenAsk(refuse: refuse, work: work)
+    guard let isHeld = held[tenant.slot]?.hold(ask, bytes: 0) else { return false }
+    if !isHeld { refuse(Self.moves) }
     return true
   }
 
@@ -39,12 +32,11 @@ extension ClusterTokens {
   /// From now on requests wait; `done` when nothing of the slot's accounts is being written, not at all when they are
   /// released before.
   func holdAccounts(_ slot: UInt16, serial: UInt64, _ done: @escaping @Sendable () -> Void) {
-    held[slot] = HeldTokens(serial: serial, waiting: held[slot]?.waiting ?? [])
+    held[slot] = HeldTokens(serial: serial, after: held[slot])
     waitForQuiet(slot, serial, done)
     loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
-      guard let self, let was = held[slot], was.serial == serial else { return }
-      held[slot] = HeldTokens(serial: serial, hasGivenUp: true)
-      for one in was.waiting { one.refuse(Self.moves) }
+      guard let self, let late = held[slot]?.expire(serial) else { return }
+      for one in late { one.refuse(Self.moves) }
     }
   }
 
@@ -60,7 +52,7 @@ extension ClusterTokens {
 
   /// The slot stays, or has gone: what waited is asked again.
   func releaseAccounts(_ slot: UInt16) {
-    for one in held.removeValue(forKey: slot)?.waiting ?? [] { one.work() }
+    for one in held.removeValue(forKey: slot)?.items ?? [] { one.work() }
   }
 
   /// The accounts are another node's, and `over` says whose.

@@ -37,40 +37,26 @@ extension ShardFar {
   }
 
   func hold(_ slot: UInt16, serial: UInt64) {
-    // What an earlier holding has goes on waiting with this one.
-    let was = held[slot]
-    held[slot] = HeldSlot(serial: serial, asked: was?.asked ?? [], bytes: was?.bytes ?? 0)
+    held[slot] = HeldSlot(serial: serial, after: held[slot])
     shard.loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
-      guard let self, let asked = held[slot]?.asked, held[slot]?.serial == serial else { return }
-      held[slot] = HeldSlot(serial: serial, hasGivenUp: true)
-      for one in asked { refuse(one) }
-      resume(asked)
+      guard let self, let late = held[slot]?.expire(serial) else { return }
+      for one in late { refuse(one) }
+      resume(late)
     }
   }
 
   /// Keeps it, in order; its session is read no further.
-  func hold(_ asked: HeldSlot.Asked, _ channel: ChannelID) {
-    guard var slot = held.removeValue(forKey: channel.slot) else { return }
-    var bytes = 64
-    if case .publish(_, _, let publication) = asked { bytes += publication.frame.count }
-    if slot.hasGivenUp || slot.asked.count >= Limits.moveHeldMessages
-      || slot.bytes + bytes > Limits.moveHeldBytes
-    {
-      held[channel.slot] = slot
-      return refuse(asked)
-    }
-    slot.asked.append(asked)
-    slot.bytes += bytes
-    held[channel.slot] = slot
+  func hold(_ asked: SlotAsk, _ channel: ChannelID) {
+    guard held[channel.slot]?.hold(asked, bytes: asked.cost) == true else { return refuse(asked) }
     asked.session.pause(by: Session.movePause)
   }
 
   /// Whether something that the session asked waits here.
   func holds(_ session: Session) -> Bool {
-    !held.isEmpty && held.values.contains { $0.asked.contains { $0.session === session } }
+    !held.isEmpty && held.values.contains { $0.items.contains { $0.session === session } }
   }
 
-  private func refuse(_ asked: HeldSlot.Asked) {
+  private func refuse(_ asked: SlotAsk) {
     let fault = Fault(.unavailable, "the channel is on its way to another node")
     switch asked {
     case .publish(let session, let channel, let publication):
@@ -89,7 +75,7 @@ extension ShardFar {
   /// The slot stays: what was held goes to its shard.
   func release(_ slot: UInt16) {
     guard let was = held.removeValue(forKey: slot) else { return }
-    askAgain(was.asked)
+    askAgain(was.items)
   }
 
   /// The slot has gone: cursors of this loop's sessions go on at its owner, then what was held.
@@ -100,10 +86,10 @@ extension ShardFar {
       guard let session = shard.sessions.find(cursor.session) else { continue }
       receiveMoved(cursor, session, to: over.owner)
     }
-    askAgain(was?.asked ?? [])
+    askAgain(was?.items ?? [])
   }
 
-  private func askAgain(_ asked: [HeldSlot.Asked]) {
+  private func askAgain(_ asked: [SlotAsk]) {
     for one in asked {
       switch one {
       case .publish(let session, let channel, let publication):
@@ -118,7 +104,7 @@ extension ShardFar {
     resume(asked)
   }
 
-  private func resume(_ asked: [HeldSlot.Asked]) {
+  private func resume(_ asked: [SlotAsk]) {
     var seen: Set<SessionID> = []
     for one in asked where seen.insert(one.session.id).inserted {
       if one.session.hasEnded {
@@ -133,20 +119,16 @@ extension ShardFar {
 
 // MARK: other nodes' sessions
 
-/// Mail of other nodes for a slot that is held, in order.
-struct HeldLinkMail {
-  struct One {
-    var link: NodeLink
-    /// Void when the link has begun anew since.
-    var generation: UInt32
-    var mail: LinkMail
-  }
-  var list: [One] = []
-  var bytes = 0
-  /// It took too long: nothing more is held.
-  var hasGivenUp = false
-  var serial: UInt64
+/// What another node's session asks of a slot's channel.
+struct LinkAsk {
+  var link: NodeLink
+  /// Void when the link has begun anew since.
+  var generation: UInt32
+  var mail: LinkMail
 }
+
+/// Mail of other nodes for a slot that is held.
+typealias HeldLinkMail = SlotHold<LinkAsk>
 
 extension LinkHost {
   /// nil: by the map. On loop 0.
@@ -174,33 +156,24 @@ extension LinkHost {
     _ slot: UInt16, serial: UInt64, telling shard: Int,
     _ heard: @escaping @Sendable (Shard) -> Void
   ) {
+    // A session has a bound on what it sends without an answer; this one is for many of them.
     heldMail[slot] = HeldLinkMail(
-      list: heldMail[slot]?.list ?? [], bytes: heldMail[slot]?.bytes ?? 0, serial: serial)
+      serial: serial, after: heldMail[slot], mostItems: Limits.moveHeldMessages * 4,
+      mostBytes: Limits.moveHeldBytes * 4)
     inbox[shard].append(.run(heard))
     hasInput = true
     loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
-      guard let self, heldMail[slot]?.serial == serial else { return }
-      let list = heldMail[slot]?.list ?? []
-      heldMail[slot]?.list = []
-      heldMail[slot]?.bytes = 0
-      heldMail[slot]?.hasGivenUp = true
-      for one in list where one.generation == one.link.generation { sendBack(one.mail, one.link) }
+      guard let self, let late = heldMail[slot]?.expire(serial) else { return }
+      for one in late where one.generation == one.link.generation { sendBack(one.mail, one.link) }
     }
   }
 
   /// Keeps mail for a slot that is held, or sends it back when too much is. False: the slot is not held.
   func keep(_ mail: LinkMail, _ ref: ChannelRef, on link: NodeLink) -> Bool {
-    guard !heldMail.isEmpty, let held = heldMail[ref.id.slot] else { return false }
-    // A session has a bound on what it sends without an answer; this one is for many of them.
-    if held.hasGivenUp || held.list.count >= Limits.moveHeldMessages * 4
-      || held.bytes + mail.cost > Limits.moveHeldBytes * 4
-    {
-      sendBack(mail, link)
-    } else {
-      heldMail[ref.id.slot]?.bytes += mail.cost
-      heldMail[ref.id.slot]?.list.append(
-        HeldLinkMail.One(link: link, generation: link.generation, mail: mail))
-    }
+    if heldMail.isEmpty { return false }
+    let ask = LinkAsk(link: link, generation: link.generation, mail: mail)
+    guard let isKept = heldMail[ref.id.slot]?.hold(ask, bytes: mail.cost) else { return false }
+    if !isKept { sendBack(mail, link) }
     return true
   }
 
@@ -216,7 +189,7 @@ extension LinkHost {
 
   /// What was held is looked at again: it goes to the shard, or back as `notOwner`. On loop 0.
   func release(_ slot: UInt16) {
-    for one in heldMail.removeValue(forKey: slot)?.list ?? []
+    for one in heldMail.removeValue(forKey: slot)?.items ?? []
     where one.generation == one.link.generation {
       receiveAsked(one.mail, on: one.link)
     }

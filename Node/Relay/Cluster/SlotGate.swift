@@ -18,27 +18,28 @@ struct SlotOverride: Sendable, Equatable {
   var until: UInt64
 }
 
-/// What sessions asked of a slot's channels while it was held, in order.
-struct HeldSlot {
-  enum Asked {
-    case publish(Session, ChannelRef, Publication)
-    case subscribe(Session, ChannelRef, Subscription)
-    case unsubscribe(Session, ChannelRef)
+/// What a session asks of a slot's channel.
+enum SlotAsk {
+  case publish(Session, ChannelRef, Publication)
+  case subscribe(Session, ChannelRef, Subscription)
+  case unsubscribe(Session, ChannelRef)
 
-    var session: Session {
-      switch self {
-      case .publish(let session, _, _), .subscribe(let session, _, _), .unsubscribe(let session, _):
-        session
-      }
+  var session: Session {
+    switch self {
+    case .publish(let session, _, _), .subscribe(let session, _, _), .unsubscribe(let session, _):
+      session
     }
   }
-  /// Tells one holding from the next of the same slot.
-  var serial: UInt64
-  /// It took too long: nothing more is held.
-  var hasGivenUp = false
-  var asked: [Asked] = []
-  var bytes = 0
+
+  /// Bytes that it counts while it is held.
+  var cost: Int {
+    if case .publish(_, _, let publication) = self { return 64 + publication.frame.count }
+    return 64
+  }
 }
+
+/// What sessions of a loop asked of a slot's channels while it was held.
+typealias HeldSlot = SlotHold<SlotAsk>
 
 /// A slot that is being sealed here. On its shard's loop.
 struct SlotSealing {

@@ -162,8 +162,8 @@ extension SlotMoves {
       gate.clear(slot)
       waiting.noteProgress(to: leaving.id.target, at: now)
       freed(slot)
-    // The loops that hold publishes count them and their time themselves.
-    case .refuseHeld, .wake: break
+    // There is a tick.
+    case .wake: break
     }
   }
 

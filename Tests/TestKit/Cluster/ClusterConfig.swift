@@ -22,6 +22,8 @@ public enum ClusterPlant: String, Sendable, CaseIterable {
   case mapWithoutCompare = "map-without-compare"
   /// A restarted node begins its links with its last life's number, and says that it has heard of its peers.
   case incarnationReused = "incarnation-reused"
+  /// What was asked of a slot while it was sealed is forgotten when that is over.
+  case heldLost = "held-lost"
   /// Credit that a session gives back is lost on its way to the owner.
   case creditLost = "credit-lost"
   /// A subscription that is asked again begins at the head.

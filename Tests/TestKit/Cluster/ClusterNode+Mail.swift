@@ -7,14 +7,62 @@ internal import Ring
 extension ClusterNode {
   private func owner(of ref: ChannelRef) -> NodeID { map.owner(of: map.slot(of: ref.id)) }
 
-  /// What becomes of a use of a channel that the map says is this node's.
-  private func admits(_ ref: ChannelRef, _ bytes: Int) -> Bool {
+  private enum Admission { case serve, held, refused }
+
+  /// What becomes of what is asked of a channel that the map says is this node's.
+  private func admit(_ ref: ChannelRef, _ ask: ClusterAsk) -> Admission {
     let slot = map.slot(of: ref.id)
-    if let target = targets[slot], target.phase != .opened { return false }
-    guard var source = sources[slot] else { return true }
-    let admission = source.admit(bytes: bytes)
-    sources[slot] = source
-    return admission == .serve
+    if let target = targets[slot], target.phase != .opened { return .refused }
+    guard let source = sources[slot], !source.serves else { return .serve }
+    return holds[slot]?.hold(ask, bytes: ask.bytes) == true ? .held : .refused
+  }
+
+  /// From now on, until `release`.
+  func hold(_ slot: UInt16) {
+    lastHold += 1
+    let serial = lastHold
+    holds[slot] = SlotHold(serial: serial, after: holds[slot])
+    after(Int64(Limits.publishHoldSeconds) * 1_000_000_000) { node in
+      for ask in node.holds[slot]?.expire(serial) ?? [] { node.refuse(ask) }
+    }
+  }
+
+  /// What was held is asked again: it goes into the slot, or to its new owner.
+  func release(_ slot: UInt16) {
+    for ask in holds.removeValue(forKey: slot)?.items ?? [] where world.plant != .heldLost {
+      switch ask {
+      case .publish(let agent, let id, let ref, let publication):
+        if agents[id] === agent { publish(agent, ref, publication) }
+      case .subscribe(let agent, let id, let ref, let from):
+        if agents[id] === agent { subscribe(agent, ref, from: from) }
+      case .mail(let mail, _, let j, let generation):
+        if generations[j] == generation { receive(mail, from: j) }
+      }
+    }
+  }
+
+  private func refuse(_ ask: ClusterAsk) {
+    switch ask {
+    case .publish(let agent, let id, let ref, let publication):
+      guard agents[id] === agent else { return }
+      agent.answer(ref, publication.token, .refused(Fault(.unavailable), winner: 0))
+    case .subscribe(let agent, let id, let ref, _):
+      if agents[id] === agent { agent.subscribed(ref, Fault(.unavailable)) }
+    case .mail(let mail, _, let j, let generation):
+      if generations[j] == generation { sendBack(mail, to: j) }
+    }
+  }
+
+  private func sendBack(_ mail: LinkMail, to j: Int) {
+    switch mail {
+    case .publish(let id, let channel, let publication):
+      enqueue(
+        j,
+        .notOwner(id, channel: channel, token: publication.token, revision: map.revision))
+    case .subscribe(let id, let channel, _, _, _, let token):
+      enqueue(j, .notOwner(id, channel: channel, token: token, revision: map.revision))
+    default: break
+    }
   }
 
   // MARK: agents
@@ -24,9 +72,11 @@ extension ClusterNode {
     let principal = agent.principal
     let owner = owner(of: ref)
     if owner == me {
-      guard admits(ref, publication.frame.count) else {
-        return agent.answer(
-          ref, publication.token, .refused(Fault(.unavailable), winner: 0))
+      let ask = ClusterAsk.publish(agent, id, ref, publication)
+      switch admit(ref, ask) {
+      case .serve: break
+      case .held: return
+      case .refused: return refuse(ask)
       }
       input {
         $0.receivePublish(
@@ -44,7 +94,12 @@ extension ClusterNode {
     let principal = agent.principal
     let owner = owner(of: ref)
     if owner == me {
-      guard admits(ref, 0) else { return agent.subscribed(ref, Fault(.unavailable)) }
+      let ask = ClusterAsk.subscribe(agent, id, ref, from: from)
+      switch admit(ref, ask) {
+      case .serve: break
+      case .held: return
+      case .refused: return refuse(ask)
+      }
       input {
         $0.receiveSubscribe(
           id, kind: .service, principal: principal, channel: ref, start: .sequence(from),
@@ -157,21 +212,14 @@ extension ClusterNode {
       near.introduce(number, ref, by: peer)
     case .publish(let id, let channel, let publication):
       guard let (proxy, origin, ref) = use(id, channel, peer) else { return }
-      guard serves(ref, publication.frame.count) else {
-        return enqueue(
-          j,
-          .notOwner(id, channel: channel, token: publication.token, revision: map.revision))
-      }
+      guard serves(ref, mail, publication.frame.count, from: j) else { return }
       input {
         $0.receivePublish(
           proxy, kind: origin.kind, principal: origin.principal, channel: ref, publication, at: $1)
       }
     case .subscribe(let id, let channel, let start, let follow, let limit, let token):
       guard let (proxy, origin, ref) = use(id, channel, peer) else { return }
-      guard serves(ref, 0) else {
-        return enqueue(
-          j, .notOwner(id, channel: channel, token: token, revision: map.revision))
-      }
+      guard serves(ref, mail, 0, from: j) else { return }
       input {
         $0.receiveSubscribe(
           proxy, kind: origin.kind, principal: origin.principal, channel: ref, start: start,
@@ -193,9 +241,17 @@ extension ClusterNode {
     }
   }
 
-  private func serves(_ ref: ChannelRef, _ bytes: Int) -> Bool {
+  /// Whether it is done here and now; else it waits, or has been sent back.
+  private func serves(_ ref: ChannelRef, _ mail: LinkMail, _ bytes: Int, from j: Int) -> Bool {
     if world.plant == .staleMapAccepted { return true }
-    return owner(of: ref) == me && admits(ref, bytes)
+    let ask = ClusterAsk.mail(mail, bytes: bytes, from: j, generation: generations[j])
+    switch owner(of: ref) == me ? admit(ref, ask) : .refused {
+    case .serve: return true
+    case .held: return false
+    case .refused:
+      sendBack(mail, to: j)
+      return false
+    }
   }
 
   private func use(
@@ -206,5 +262,21 @@ extension ClusterNode {
       let ref = near.channel(channel, of: peer)
     else { return nil }
     return (proxy, origin, ref)
+  }
+}
+
+/// What somebody asks of a channel.
+enum ClusterAsk {
+  case publish(ClusterAgent, SessionID, ChannelRef, Publication)
+  case subscribe(ClusterAgent, SessionID, ChannelRef, from: UInt64)
+  /// Void when what was agreed with the node became void since.
+  case mail(LinkMail, bytes: Int, from: Int, generation: Int?)
+
+  var bytes: Int {
+    switch self {
+    case .publish(_, _, _, let publication): publication.frame.count
+    case .subscribe: 0
+    case .mail(_, let bytes, _, _): bytes
+    }
   }
 }

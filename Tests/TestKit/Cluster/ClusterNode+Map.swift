@@ -12,6 +12,7 @@ extension ClusterNode {
     map = mapOnDisk
     sources = [:]
     targets = [:]
+    holds = [:]
     callingOff = []
     metadata = nil
     metadataAnswers = [:]
@@ -167,7 +168,9 @@ extension ClusterNode {
 
   // MARK: moves
 
-  var movesAreOver: Bool { sources.isEmpty && targets.values.allSatisfy { $0.phase == .opened } }
+  var movesAreOver: Bool {
+    sources.isEmpty && holds.isEmpty && targets.values.allSatisfy { $0.phase == .opened }
+  }
 
   /// Where channels are: the map of a simulated cluster has fewer slots than an engine.
   private func engineSlots() -> [(map: UInt16, engine: UInt16)] {
@@ -214,6 +217,7 @@ extension ClusterNode {
 
   private func makeSource(_ id: SlotMoveID, resuming: SlotIntent? = nil) {
     var made: [SlotSourceEffect] = []
+    if resuming != nil { hold(id.slot) }
     sources[id.slot] = SlotSource(
       id, head: 0, run: UInt64(life), resuming: resuming, at: now.monotonic, into: &made)
     carry(made, id)
@@ -266,6 +270,7 @@ extension ClusterNode {
       case .seal:
         world.tell("slot \(slot): node \(index) seals")
         inEngine(slot) { engine, slot, _ in engine.sealSlot(slot) }
+        hold(slot)
         seal(id)
       case .writeIntent(let intent):
         after(2_000_000) { node in
@@ -282,8 +287,12 @@ extension ClusterNode {
         mapOnDisk = map
         world.moves += 1
         inEngine(slot) { engine, slot, now in _ = engine.releaseSlot(slot, at: now) }
-      case .unseal: inEngine(slot) { engine, slot, _ in engine.unsealSlot(slot) }
-      case .forwardHeld, .refuseHeld, .cancelled: break
+      case .unseal:
+        inEngine(slot) { engine, slot, _ in engine.unsealSlot(slot) }
+        release(slot)
+      // By the map it is the new owner's already.
+      case .forwardHeld: release(slot)
+      case .cancelled: break
       case .wake(let at):
         after(max(0, at.nanoseconds - nanoseconds)) { node in
           guard node.sources[slot]?.id == id else { return }

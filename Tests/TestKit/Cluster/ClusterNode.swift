@@ -60,6 +60,11 @@ final class ClusterNode {
   var map: RingMap
   var sources: [UInt16: SlotSource] = [:]
   var targets: [UInt16: SlotTarget] = [:]
+  /// What is asked of slots that are sealed.
+  var holds: [UInt16: SlotHold<ClusterAsk>] = [:]
+  var lastHold: UInt64 = 0
+  /// How often what was agreed with a node became void.
+  private(set) var generations: [Int: Int] = [:]
   /// Slots whose move it has asked to call off.
   var callingOff: Set<UInt16> = []
   var registry: Registry
@@ -438,6 +443,7 @@ final class ClusterNode {
   private func forget(_ j: Int, forGood: Bool) {
     let peer = ClusterNode.id(j)
     world.tell("node \(index) forgets \(j)\(forGood ? " for good" : "")")
+    generations[j, default: 0] += 1
     for proxy in near.removeAll(of: peer) { input { $0.receiveClose(proxy, at: $1) } }
     var made: [FarEffect] = []
     if forGood {
