@@ -112,7 +112,3 @@ public struct Principal: Hashable, Sendable {
     self.anonymous = anonymous
   }
 }
-
-public func bigEndianBytes<T: FixedWidthInteger>(_ value: T) -> [UInt8] {
-  unsafe withUnsafeBytes(of: value.bigEndian) { unsafe [UInt8]($0) }
-}

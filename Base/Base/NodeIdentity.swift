@@ -61,7 +61,7 @@ extension NodeID {
     guard hex.utf8.count == 16, let bytes = Text.hexDecode(hex), Text.hex(bytes) == hex else {
       return nil
     }
-    self.init(bytes.reduce(0) { $0 << 8 | UInt64($1) })
+    self.init(UInt64(bigEndianBytes: bytes))
     if self == .none { return nil }
   }
 }

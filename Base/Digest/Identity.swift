@@ -10,8 +10,7 @@ extension ChannelID {
     let utf8 = Array(name.utf8)
     let high = xxh64(utf8)
     let digest = sha256([family.rawValue] + utf8 + bigEndianBytes(high))
-    let low = digest.withUnsafeBytes { UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)) }
-    self.init(high: high, low: low)
+    self.init(high: high, low: UInt64(bigEndianBytes: digest[..<8]))
   }
 }
 

@@ -39,11 +39,7 @@ package struct HeadMark: Equatable {
     let end = bytes.count - 4
     let sum = Array(bytes[end...])
     guard bigEndianBytes(crc32c(Array(bytes[..<end]))) == sum else { return nil }
-    func word(_ at: Int) -> UInt64 {
-      bytes.withUnsafeBytes {
-        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: at, as: UInt64.self))
-      }
-    }
+    func word(_ at: Int) -> UInt64 { UInt64(bigEndianBytes: bytes[at..<at + 8]) }
     guard word(0) == UInt64(HeadMark.magic) << 32 | UInt64(HeadMark.version) else { return nil }
     self.init(sequence: word(8), boot: BootID(high: word(16), low: word(24)), device: word(32))
   }

@@ -56,7 +56,7 @@ extension Store {
 
   private static func logIndex(_ key: [UInt8]) throws(Fault) -> UInt64 {
     guard key.count == 10 else { throw Fault(.damaged, "a slot row of \(key.count) bytes") }
-    return key[2...].reduce(0) { $0 << 8 | UInt64($1) }
+    return UInt64(bigEndianBytes: key[2...])
   }
 
   /// The entries `from ... through` of a slot's log with their records, as they are now, until about `limitBytes` (one at

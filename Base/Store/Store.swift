@@ -170,7 +170,7 @@ struct Opening {
         guard found.count == 4 else {
           throw RocksError(text: "Corruption: the format row is malformed")
         }
-        let format = found.withUnsafeBytes { UInt32(bigEndian: $0.loadUnaligned(as: UInt32.self)) }
+        let format = UInt32(bigEndianBytes: found)
         if format > Store.format { throw RocksError(text: Opening.newer(format)) }
       }
       return database.sequence

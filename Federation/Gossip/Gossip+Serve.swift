@@ -53,7 +53,7 @@ extension Gossip {
     if request.parts.isEmpty {
       let bytes = request.partDigests
       let digests = stride(from: 0, to: bytes.count - bytes.count % 8, by: 8).map { at in
-        bytes[at..<at + 8].reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
+        UInt64(bigEndianBytes: bytes[at..<at + 8])
       }
       response.parts = registry.differingBuckets(digests)
     } else {

@@ -30,7 +30,7 @@ enum MetadataRow {
   }
 
   static func word(_ bytes: [UInt8], _ at: Int) -> UInt64 {
-    bytes[at..<at + 8].reduce(0) { $0 << 8 | UInt64($1) }
+    UInt64(bigEndianBytes: bytes[at..<at + 8])
   }
 }
 
@@ -49,7 +49,7 @@ extension MetadataState {
             modified: MetadataRow.word(value, 8), version: MetadataRow.word(value, 16),
             lease: MetadataRow.word(value, 24)))
       case MetadataRow.lease where value.count == 4 && name.count == 8:
-        leases[MetadataRow.word(name, 0)] = value.reduce(0) { $0 << 8 | Int($1) }
+        leases[MetadataRow.word(name, 0)] = Int(UInt32(bigEndianBytes: value))
       case MetadataRow.numbers where value.count == 16 && name.isEmpty:
         revision = MetadataRow.word(value, 0)
         lastLease = MetadataRow.word(value, 8)

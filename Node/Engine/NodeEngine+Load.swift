@@ -101,11 +101,7 @@ extension NodeEngine {
         }
       case StateKind.grant:
         guard row.key.count == 25 else { continue }
-        c.grants.insert(
-          TenantID(
-            unsafe row.key.withUnsafeBytes {
-              unsafe UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 17, as: UInt64.self))
-            }))
+        c.grants.insert(TenantID(UInt64(bigEndianBytes: row.key[17...])))
       default: continue
       }
     }

@@ -177,20 +177,13 @@ public struct CommitRow: Sendable, Equatable {
 
   public init(_ row: Row) throws(ReadError) {
     guard row.key.count == 29, row.value.count == 32 else { throw .malformed }
-    (generation, epoch) = unsafe row.key.withUnsafeBytes {
-      unsafe (
-        UInt32(bigEndian: $0.loadUnaligned(fromByteOffset: 17, as: UInt32.self)),
-        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 21, as: UInt64.self))
-      )
-    }
-    let v = unsafe row.value.withUnsafeBytes { b in
-      (0..<4).map {
-        unsafe UInt64(bigEndian: b.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self))
-      }
-    }
-    sequence = v[0]
-    digest = (v[1], v[2])
-    wall = Instant(nanoseconds: Int64(bitPattern: v[3]))
+    generation = UInt32(bigEndianBytes: row.key[17..<21])
+    epoch = UInt64(bigEndianBytes: row.key[21...])
+    sequence = UInt64(bigEndianBytes: row.value[..<8])
+    digest = (
+      UInt64(bigEndianBytes: row.value[8..<16]), UInt64(bigEndianBytes: row.value[16..<24])
+    )
+    wall = Instant(nanoseconds: Int64(bigEndianBytes: row.value[24...]))
   }
 }
 

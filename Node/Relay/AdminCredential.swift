@@ -21,9 +21,7 @@ enum AdminCredential {
       let bytes = Text.base32Decode(String(text.dropFirst(prefix.count))), bytes.count == 40
     else { return false }
     let expiry = Array(bytes[..<8])
-    let seconds = unsafe expiry.withUnsafeBytes {
-      unsafe UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self))
-    }
+    let seconds = UInt64(bigEndianBytes: expiry)
     guard Int64(clamping: seconds) > wall.nanoseconds / 1_000_000_000 else { return false }
     let given = Array(bytes[8...])
     for key in [keys.current, keys.previous].compactMap({ $0 })

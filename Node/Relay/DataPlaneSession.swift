@@ -215,11 +215,8 @@ func describe(_ payload: UnsafeRawBufferPointer, in publication: inout Publicati
   publication.epoch = header.epoch
   if publication.mls == .commit {
     let digest = unsafe sha256(payload)
-    publication.digest = unsafe digest.withUnsafeBytes {
-      unsafe (
-        UInt64(bigEndian: $0.loadUnaligned(as: UInt64.self)),
-        UInt64(bigEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
-      )
-    }
+    publication.digest = (
+      UInt64(bigEndianBytes: digest[..<8]), UInt64(bigEndianBytes: digest[8..<16])
+    )
   }
 }

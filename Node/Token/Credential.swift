@@ -27,11 +27,9 @@ public struct RecordAddress: Hashable, Sendable, CustomStringConvertible {
   }
 
   init(bytes: ArraySlice<UInt8>) {
-    var tenant: UInt64 = 0
-    var record: UInt64 = 0
-    for byte in bytes.prefix(8) { tenant = tenant << 8 | UInt64(byte) }
-    for byte in bytes.dropFirst(8).prefix(8) { record = record << 8 | UInt64(byte) }
-    self.init(tenant: TenantID(tenant), record: RecordID(record))
+    self.init(
+      tenant: TenantID(UInt64(bigEndianBytes: bytes.prefix(8))),
+      record: RecordID(UInt64(bigEndianBytes: bytes.dropFirst(8).prefix(8))))
   }
 }
 

@@ -227,13 +227,13 @@ struct UsageTotal {
 
   init?(_ row: Row) {
     guard row.key.count == 21, row.value.count == 24 else { return nil }
-    func integer(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
-    tenant = TenantID(integer(row.key[1..<9]))
-    day = UInt32(integer(row.key[9..<13]))
-    writer = integer(row.key[13..<21])
+    tenant = TenantID(UInt64(bigEndianBytes: row.key[1..<9]))
+    day = UInt32(bigEndianBytes: row.key[9..<13])
+    writer = UInt64(bigEndianBytes: row.key[13..<21])
     count = UsageCount(
-      messages: integer(row.value[0..<8]), bytes: integer(row.value[8..<16]),
-      tokens: integer(row.value[16..<24]))
+      messages: UInt64(bigEndianBytes: row.value[0..<8]),
+      bytes: UInt64(bigEndianBytes: row.value[8..<16]),
+      tokens: UInt64(bigEndianBytes: row.value[16..<24]))
   }
 }
 

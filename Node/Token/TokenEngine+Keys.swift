@@ -10,7 +10,7 @@ extension TokenEngine {
 
   /// Eight bytes of `entropy` from `offset` as an id.
   func recordID(_ entropy: [UInt8], at offset: Int) -> RecordID {
-    RecordID(entropy[offset..<offset + 8].reduce(0) { $0 << 8 | UInt64($1) })
+    RecordID(UInt64(bigEndianBytes: entropy[offset..<offset + 8]))
   }
 
   func makeKey(

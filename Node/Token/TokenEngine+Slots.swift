@@ -55,7 +55,7 @@ public enum TokenRows {
   /// nil: not a row of a tenant.
   public static func tenant(ofKey key: [UInt8]) -> TenantID? {
     guard key.count >= 9 else { return nil }
-    return TenantID(key[1..<9].reduce(0) { $0 << 8 | UInt64($1) })
+    return TenantID(UInt64(bigEndianBytes: key[1..<9]))
   }
 
   /// Keys of everything that tenants of a slot have, usage too: from the first on, before the second; in the order of keys.

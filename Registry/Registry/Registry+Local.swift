@@ -156,7 +156,8 @@ extension Registry {
     }
     lastAlive = now.wall
     writes.put(
-      .registry, key: Registry.aliveKey, value: Registry.sealed(bigEndian(now.wall.nanoseconds)))
+      .registry, key: Registry.aliveKey,
+      value: Registry.sealed(bigEndianBytes(now.wall.nanoseconds)))
   }
 
   private mutating func expire(at now: Now) {
@@ -235,5 +236,3 @@ extension Registry {
     return number
   }
 }
-
-func bigEndian(_ value: Int64) -> [UInt8] { bigEndianBytes(UInt64(bitPattern: value)) }

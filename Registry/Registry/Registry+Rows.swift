@@ -37,20 +37,13 @@ extension Registry {
 
   private mutating func loadAlive(_ value: [UInt8]) -> Bool {
     guard let body = Registry.unsealed(value), body.count == 8 else { return false }
-    lastAlive = Instant(
-      nanoseconds: unsafe body.withUnsafeBytes {
-        unsafe Int64(bigEndian: $0.loadUnaligned(as: Int64.self))
-      })
+    lastAlive = Instant(nanoseconds: Int64(bigEndianBytes: body))
     return true
   }
 
   private mutating func loadOrigin(_ id: String, _ value: [UInt8], _ now: Now) -> Bool {
     guard let body = Registry.unsealed(value), body.count == 42, body[0] == 1 else { return false }
-    let words = unsafe body.withUnsafeBytes { part in
-      (0..<5).map { i in
-        unsafe UInt64(bigEndian: part.loadUnaligned(fromByteOffset: 1 + 8 * i, as: UInt64.self))
-      }
-    }
+    let words = (0..<5).map { UInt64(bigEndianBytes: body[1 + 8 * $0..<9 + 8 * $0]) }
     // Of one of which nothing is known: as if it had not been heard of.
     if id != settings.relayID, words[1...3].allSatisfy({ $0 == 0 }), body[41] == 0 {
       writes.delete(.registry, key: Registry.key(ofOrigin: id))

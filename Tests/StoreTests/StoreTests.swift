@@ -96,7 +96,7 @@ import Testing
     try store.flush()
     for n in 300..<600 { try store.write(set(n), synced: false) }
     func keys(_ rows: [Row]) -> [Int] {
-      rows.map { $0.key.reduce(0) { $0 << 8 | Int($1) } }
+      rows.map { Int(bigEndianBytes: $0.key) }
     }
     #expect(try keys(store.rows(.state)) == Array(0..<600))
     #expect(try keys(store.rows(.state, from: key(10), to: key(20))) == Array(10..<20))

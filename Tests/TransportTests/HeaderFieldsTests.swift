@@ -90,13 +90,13 @@ private final class RawClient: ConnectionDriver, @unchecked Sendable {
     seen.withLock { seen in
       seen.bytes += bytes
       while seen.bytes.count >= 9 {
-        let size = 9 + seen.bytes[..<3].reduce(0) { $0 << 8 | Int($1) }
+        let size = 9 + Int(bigEndianBytes: seen.bytes[..<3])
         if seen.bytes.count < size { return }
         let body = Array(seen.bytes[9..<size])
         if seen.bytes[3] == 4 {
           for at in stride(from: 0, to: body.count, by: 6) where body[at] == 0 && body[at + 1] == 1
           {
-            seen.tableSizes.append(body[(at + 2)..<(at + 6)].reduce(0) { $0 << 8 | Int($1) })
+            seen.tableSizes.append(Int(bigEndianBytes: body[(at + 2)..<(at + 6)]))
           }
         }
         if seen.bytes[3] == 6 { seen.isAnswered = true }

@@ -156,8 +156,7 @@ private struct EngineHost {
         value = RecordTarget.sealed(
           Array(value[..<2]) + bigEndianBytes(from) + Array(value[10..<(value.count - 4)]))
       }
-      var first: UInt64 = 0
-      for byte in value[2..<10] { first = first << 8 | UInt64(byte) }
+      let first = UInt64(bigEndianBytes: value[2..<10])
       return Row(key: RecordKey.key(RecordTarget.channel, first), value: value)
     }
   }

@@ -329,7 +329,7 @@ enum SlotList {
       throw Fault(.badRequest, "a list of slots of \(bytes.count) bytes")
     }
     return stride(from: 0, to: bytes.count, by: 2).map {
-      UInt16(bytes[$0]) << 8 | UInt16(bytes[$0 + 1])
+      UInt16(bigEndianBytes: bytes[$0..<$0 + 2])
     }
   }
 }

@@ -299,9 +299,7 @@ extension GrantKey {
   /// nil: not a grant row's key.
   init?(row key: [UInt8]) {
     guard key.count == 25, key[0] == GrantRow.kind else { return nil }
-    func integer(_ range: Range<Int>) -> UInt64 { key[range].reduce(0) { $0 << 8 | UInt64($1) } }
     self.init(
-      channel: ChannelID(high: integer(1..<9), low: integer(9..<17)),
-      tenant: TenantID(integer(17..<25)))
+      channel: SlotRows.channel(key), tenant: TenantID(UInt64(bigEndianBytes: key[17..<25])))
   }
 }

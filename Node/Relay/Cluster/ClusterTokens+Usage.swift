@@ -158,9 +158,9 @@ extension UsageReport {
   /// nil: not a usage row.
   init?(row key: [UInt8], _ value: [UInt8]) {
     guard key.count == 21, key[0] == UsageRow.kind, value.count == 24 else { return nil }
-    func integer(_ bytes: ArraySlice<UInt8>) -> UInt64 { bytes.reduce(0) { $0 << 8 | UInt64($1) } }
     self.init(
-      tenant: TenantID(integer(key[1..<9])), day: UInt32(integer(key[9..<13])),
-      writer: integer(key[13..<21]), messages: integer(value[0..<8]), bytes: integer(value[8..<16]))
+      tenant: TenantID(UInt64(bigEndianBytes: key[1..<9])),
+      day: UInt32(bigEndianBytes: key[9..<13]), writer: UInt64(bigEndianBytes: key[13..<21]),
+      messages: UInt64(bigEndianBytes: value[0..<8]), bytes: UInt64(bigEndianBytes: value[8..<16]))
   }
 }

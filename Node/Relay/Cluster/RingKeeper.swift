@@ -199,7 +199,7 @@ enum RingRows {
           current = try RingMap(entry.value)
         } else if entry.key == staged, entry.value.count > 9 {
           copies = Int(entry.value[0])
-          reverting = entry.value[1..<9].reduce(0) { $0 << 8 | UInt64($1) }
+          reverting = UInt64(bigEndianBytes: entry.value[1..<9])
           nodes = try RingNode.decode(Array(entry.value.dropFirst(9)))
         } else if entry.key.starts(with: past) {
           history.append(try RingMap(entry.value))

@@ -91,8 +91,8 @@ package enum SlotRows {
   }
 
   static func channel(_ key: [UInt8]) -> ChannelID {
-    func word(_ at: Int) -> UInt64 { key[at..<at + 8].reduce(0) { $0 << 8 | UInt64($1) } }
-    return ChannelID(high: word(1), low: word(9))
+    ChannelID(
+      high: UInt64(bigEndianBytes: key[1..<9]), low: UInt64(bigEndianBytes: key[9..<17]))
   }
 
   /// Rows of producers of a channel that tell of records before `oldest` only. Blocks on the disk.

@@ -38,7 +38,7 @@ extension ClusterHost {
         guard case .success(let bytes) = result, bytes.count == 8 else {
           return gathering.receive(nil, from: source)
         }
-        gathering.receive(bytes.reduce(0) { $0 << 8 | UInt64($1) }, from: source)
+        gathering.receive(UInt64(bigEndianBytes: bytes), from: source)
       }
     }
   }
