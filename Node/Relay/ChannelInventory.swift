@@ -88,7 +88,7 @@ struct ChannelInventory {
       }
     }
     let grants = StateKind.prefix(StateKind.grant, id)
-    try unsafe store.scan(.state, from: grants, to: keyAfter(prefix: grants)) { _, value in
+    try unsafe store.scan(.state, from: grants, to: Store.after(prefix: grants)) { _, value in
       unsafe out.grants.append(String(decoding: value, as: UTF8.self))
       return true
     }

@@ -136,15 +136,3 @@ struct SlimPrefixTests {
     for none in ["", "/", "slim-a:", "a/b/c/d"] { #expect(SlimChannel.prefixes(none).isEmpty) }
   }
 }
-
-@Suite("Key ranges", .timeLimit(.minutes(1)))
-struct KeyRangeTests {
-  @Test(
-    "The key after a prefix is the smallest above all that begin with it",
-    arguments: [
-      ([1, 2], [1, 3]), ([1, 0xff], [2]), ([0xff, 0xff], [0xff, 0xff, 0xff]), ([0], [1]),
-    ] as [([UInt8], [UInt8])])
-  func after(_ prefix: [UInt8], _ wanted: [UInt8]) {
-    #expect(keyAfter(prefix: prefix) == wanted)
-  }
-}
