@@ -1,7 +1,7 @@
 public import Base
 internal import Codec
 
-/// What an agent says it can do. Tags are sorted by key; a key stands once, the last one given wins.
+/// What an agent says it can do. Tags are sorted by the bytes of their keys; a key stands once, the last one given wins.
 public struct Skill: Equatable, Sendable {
   public var id: String
   public var description: String
@@ -27,9 +27,10 @@ public struct Skill: Equatable, Sendable {
 
   static func canonical(_ tags: [Tag]) -> [Tag] {
     if tags.count < 2 { return tags }
-    var last: [String: String] = [:]
-    for tag in tags { last[tag.key] = tag.value }
-    return last.keys.sorted().map { Tag($0, last[$0]!) }
+    // Not by `==` and `<`: those take an accent and a letter with one for one.
+    var last: [[UInt8]: Tag] = [:]
+    for tag in tags { last[Array(tag.key.utf8)] = tag }
+    return last.sorted { $0.key.lexicographicallyPrecedes($1.key) }.map(\.value)
   }
 }
 

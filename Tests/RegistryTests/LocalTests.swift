@@ -188,6 +188,8 @@ struct LocalTests {
     #expect(Set(rig.discover(two)) == ["p2", "p3"])
     #expect(rig.discover(one, tags: [Skill.Tag("lang", two)]) == ["p1"])
     #expect(rig.discover(one, tags: [Skill.Tag("lang", one)]) == [])
+    try rig.register("p4", ["echo"], tags: [Skill.Tag(one, "1"), Skill.Tag(two, "2")])
+    #expect(rig.discover("echo", tags: [Skill.Tag(one, "1"), Skill.Tag(two, "2")]) == ["p4"])
     try rig.unregister("p3", [one])
     #expect(rig.discover(one) == ["p1"])
     #expect(Set(rig.discover(two)) == ["p2", "p3"])
