@@ -68,6 +68,15 @@ final class Call {
     return number
   }
 
+  func number(_ option: String, in range: ClosedRange<Int>) throws(Fault) -> UInt32? {
+    guard let number = try number(option) else { return nil }
+    if number < range.lowerBound || number > range.upperBound {
+      throw Fault(
+        .usage, "\(option) is \(range.lowerBound) to \(range.upperBound), not \(number)")
+    }
+    return UInt32(number)
+  }
+
   func size(_ option: String) throws(Fault) -> UInt64? {
     guard let text = parsed.value(option) else { return nil }
     guard let size = SettingText.size(text), size >= 0 else {

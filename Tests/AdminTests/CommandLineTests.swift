@@ -68,6 +68,11 @@ private func parse(_ line: String) throws -> CommandSyntax.Parsed? {
       ("-o json", "a command is missing"),
       ("completion fish", "there is completion for bash, not for fish"),
       ("backup restore", "backup restore wants --from DIR and --data DIR"),
+      ("ring stage n2 --weight 10001", "--weight is 0 to 10000, not 10001"),
+      ("node join n2 --weight 10001", "--weight is 0 to 10000, not 10001"),
+      ("ring stage n2 --zone a --replicas 0", "--replicas is 1 to 7, not 0"),
+      ("ring stage --replicas 8", "--replicas is 1 to 7, not 8"),
+      ("ring stage", "ring stage wants a change, such as --weight N"),
     ])
   func mistakes(_ line: String, _ message: String) {
     let shell = Shell()

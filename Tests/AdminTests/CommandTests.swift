@@ -319,6 +319,22 @@ private let acme = AdminTenant(
   }
 
   @Test(
+    "gossip status fails when records of no further relay are taken",
+    arguments: [(1, .failed), (0, .done)] as [(UInt64, ExitCode)])
+  func fullRegistry(_ last: UInt64, _ exit: ExitCode) {
+    let shell = Shell { _, _ throws(Fault) in
+      var out = AdminGossip(relayID: "r0")
+      out.origins = (0..<Limits.registryOrigins).map {
+        AdminGossipOrigin(relayID: "r\($0)", live: $0 + 1 == Limits.registryOrigins ? last : 1)
+      }
+      out.origins[0].live = 0
+      return [out.encoded()]
+    }
+    #expect(shell.run("gossip status") == exit)
+    #expect(shell.terminal.output.contains("as many as possible") == (exit == .failed))
+  }
+
+  @Test(
     "check says what is wrong with a cluster, and ends with 1 for it",
     arguments: [
       ("alive", "alive", 0, false, .done, ""),

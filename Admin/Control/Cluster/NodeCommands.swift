@@ -109,6 +109,7 @@ enum NodeJoin: Command {
 
   static func run(_ call: Call) throws(Fault) {
     let name = call.word(0)
+    let weight = try call.number("--weight", in: 0...Limits.nodeWeight)
     let list = try NodeView.list(call)
     guard let known = list.nodes.first(where: { $0.name == name || $0.nodeID == name }) else {
       throw Fault(
@@ -134,7 +135,7 @@ enum NodeJoin: Command {
     var request = AdminStageRingRequest()
     request.node = name
     request.state = "serving"
-    request.weight = try RingView.weight(call) ?? 100
+    request.weight = weight ?? 100
     request.apply = true
     let plan: AdminRingPlan = try link.call(AdminService.stageRing, request, timeout: timeout)
     RingView.show(call, plan)

@@ -159,14 +159,11 @@ enum RingStage: Command {
   static func run(_ call: Call) throws(Fault) {
     var request = AdminStageRingRequest()
     request.node = call.parsed.argument(0) ?? ""
-    request.weight = try RingView.weight(call)
+    request.weight = try call.number("--weight", in: 0...Limits.nodeWeight)
     request.zone = call.parsed.value("--zone")
     request.region = call.parsed.value("--region")
     request.state = call.parsed.value("--state") ?? ""
-    request.replicas = UInt32(clamping: try call.number("--replicas") ?? 0)
-    if request.replicas > Limits.ringReplicas {
-      throw Fault(.usage, "--replicas is 1 to \(Limits.ringReplicas)")
-    }
+    request.replicas = try call.number("--replicas", in: 1...Limits.ringReplicas) ?? 0
     let ofNode = ["--weight", "--zone", "--region", "--state"].filter { call.parsed.has($0) }
     if request.node.isEmpty, let option = ofNode.first {
       throw Fault(.usage, "\(option) wants the NODE it is for")

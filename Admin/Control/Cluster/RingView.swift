@@ -1,4 +1,3 @@
-internal import Base
 internal import Messages
 internal import Settings
 
@@ -46,15 +45,6 @@ enum RingView {
       members.append(JsonMember("copies_after", .unsigned(UInt64(n.copiesAfter))))
     }
     return .object(members)
-  }
-
-  /// What --weight says; nil: it is not given.
-  static func weight(_ call: Call) throws(Fault) -> UInt32? {
-    guard let weight = try call.number("--weight") else { return nil }
-    if weight > Limits.nodeWeight {
-      throw Fault(.usage, "--weight is 0 to \(Limits.nodeWeight), not \(weight)")
-    }
-    return UInt32(weight)
   }
 
   /// A plan as fields: what applying it does.
