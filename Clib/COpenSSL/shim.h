@@ -11,9 +11,6 @@
 #include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-// prctl is variadic, which Swift cannot call. Here because only the room with the keys needs it.
-static inline int posthouse_not_dumpable(void) { return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 // SHA-256 in steps, for the MAC of a link: the only way to keep a state and go on from it without an allocation. The
 // functions are deprecated since OpenSSL 3.0, hence the twins.
 #pragma GCC diagnostic push

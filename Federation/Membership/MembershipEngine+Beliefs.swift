@@ -21,7 +21,7 @@ extension MembershipEngine {
     } else if said.state == .suspect, peer.member.state == .suspect,
       said.incarnation == peer.member.incarnation
     {
-      confirm(update, &effects)
+      confirm(update)
     } else if said.state == .alive, said.incarnation == peer.member.incarnation,
       said.address != peer.member.address, update.by == said.id
     {
@@ -68,7 +68,7 @@ extension MembershipEngine {
   }
 
   /// One more suspects: the suspicion is shorter for it.
-  private mutating func confirm(_ update: MemberUpdate, _ effects: inout [MembershipEffect]) {
+  private mutating func confirm(_ update: MemberUpdate) {
     let wanted = profile.suspicionMultiplier - 1
     guard var peer = peers[update.member.id], !peer.suspectors.contains(update.by),
       peer.suspectors.count < wanted

@@ -64,7 +64,6 @@ public struct MetadataEngine: Sendable {
   public var revision: UInt64 { state.revision }
   public var keyCount: Int { state.entries.count }
   public var leaseCount: Int { state.leases.count }
-  public var watchCount: Int { watches.count }
 
   // MARK: inputs
 

@@ -55,11 +55,6 @@ public struct RingPlan: Hashable, Sendable {
       && placements.indices.allSatisfy { placements[$0] == base.intended(UInt16($0)) }
   }
 
-  /// Bytes that hand-overs will copy, given the bytes of each slot's archive.
-  public func bytesToCopy(_ bytesOfSlot: (UInt16) -> UInt64) -> UInt64 {
-    moves.reduce(0) { $0 &+ bytesOfSlot($1.slot) }
-  }
-
   /// Slots owned and copies held (those counted) of a node under this plan.
   public func load(of node: NodeID) -> (owned: Int, copies: Int) {
     var (owned, copies) = (0, 0)

@@ -221,7 +221,6 @@ final class Channel {
   var grants: Set<TenantID> = []
 
   var pending: [Item] = []
-  var pendingAppends = 0
   var inDirty = false
   /// Writes in flight that have a part of this channel.
   var partsInFlight = 0

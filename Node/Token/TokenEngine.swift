@@ -102,16 +102,6 @@ public struct TokenEngine {
   /// After a rotation.
   public mutating func receiveSigningKeys(_ keys: SigningKeySet) { signingKeys = keys }
 
-  /// What a tenant has published on a day, in all: replaces what was known.
-  public mutating func receiveUsageTotals(
-    _ tenant: TenantID, day: UInt32, messages: UInt64, bytes: UInt64
-  ) {
-    guard accounts[tenant] != nil else { return }
-    accounts[tenant]!.usage[day, default: Account.Day()].others.messages = messages
-    accounts[tenant]!.usage[day]!.others.bytes = bytes
-    accounts.forgetOldDays(tenant)
-  }
-
   /// What a tenant has published on a day since the last call.
   public mutating func receiveUsageAdded(
     _ tenant: TenantID, day: UInt32, messages: UInt64, bytes: UInt64

@@ -32,7 +32,7 @@ extension Registry {
       return .refused("the record is of an earlier life of its origin")
     }
     if record.stamp.incarnation > origin.incarnation {
-      raise(home, to: record.stamp.incarnation, at: now)
+      raise(home, to: record.stamp.incarnation)
     }
     let existing = find(record.peerID)
     if let existing, !wins(record, over: existing) {
@@ -103,7 +103,7 @@ extension Registry {
   // MARK: origins
 
   /// A new life of an origin: nothing of the old one counts.
-  private mutating func raise(_ home: UInt32, to incarnation: UInt64, at now: Now) {
+  private mutating func raise(_ home: UInt32, to incarnation: UInt64) {
     dropAll(of: home)
     origins[Int(home)].incarnation = incarnation
     origins[Int(home)].sequence = 0
@@ -202,7 +202,7 @@ extension Registry {
         continue
       }
       if element.incarnation > origins[Int(number)].incarnation {
-        raise(number, to: element.incarnation, at: now)
+        raise(number, to: element.incarnation)
       }
       let at = Int(number)
       if isFloored {
@@ -292,7 +292,7 @@ extension Registry {
     for element in theirs {
       guard let number = originNumbers[element.origin], number > 0 else { continue }
       if element.incarnation > origins[Int(number)].incarnation {
-        raise(number, to: element.incarnation, at: now)
+        raise(number, to: element.incarnation)
       }
       guard element.incarnation == origins[Int(number)].incarnation else { continue }
       origins[Int(number)].horizon = max(

@@ -127,7 +127,7 @@ struct RingSession {
     var lines = [
       "from version \(plan.base.version): \(plan.moves.count) slots move, \(plan.continued) go on, "
         + "\(plan.cancelled) stay after all, \(plan.founded) are new, \(plan.abandoned.count) lost; "
-        + "\(plan.newCopies) new copies; \(plan.bytesToCopy { _ in 1 << 20 } >> 20) MiB at 1 MiB each"
+        + "\(plan.newCopies) new copies"
     ]
     let weights = plan.nodes.filter(\.takesSlots).reduce(0) { $0 + $1.weight }
     for node in plan.nodes {

@@ -120,7 +120,7 @@ final class SimModel {
 
   // MARK: what the engine says
 
-  func delivered(_ session: SessionID, _ ref: ChannelRef, _ d: Delivery) {
+  func delivered(_ ref: ChannelRef, _ d: Delivery) {
     delivered += 1
     guard ref.archived, let c = byID[ref.id] else { return }
     guard d.sequence >= 1, d.sequence <= c.entries.count else {

@@ -302,7 +302,7 @@ final class SimNode {
 
   private func deliver(_ id: SessionID, _ ref: ChannelRef, _ d: Delivery) {
     world.note(1, id.value &+ d.sequence << 8 &+ UInt64(d.frame.count) << 40)
-    world.model.delivered(id, ref, d)
+    world.model.delivered(ref, d)
     guard let s = streams[id] else { return }
     s.outstanding += d.frame.count
     if s.outstanding > max(world.config.settings.creditBytes, d.frame.count) {

@@ -65,8 +65,6 @@ public final class Connection: EventSource, @unchecked Sendable {
   /// The node at the other end of a link, proved by its certificate; nil on other connections and before the
   /// handshake is done.
   public var peerNode: NodeIdentity? { wire?.peerNode }
-  /// Output is waiting for the peer to read.
-  public var isBlocked: Bool { !isWritable && !output.isEmpty }
 
   /// Registers with the loop. On its thread.
   func start() {

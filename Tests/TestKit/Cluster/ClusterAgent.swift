@@ -115,7 +115,7 @@ final class ClusterAgent {
     connect()
   }
 
-  func subscribed(_ ref: ChannelRef, _ fault: Fault?) {
+  func subscribed(_ fault: Fault?) {
     if let fault {
       // Whoever called is still at it.
       let id = session

@@ -46,8 +46,8 @@ extension ClusterNode {
     case .publish(let agent, let id, let ref, let publication):
       guard agents[id] === agent else { return }
       agent.answer(ref, publication.token, .refused(Fault(.unavailable), winner: 0))
-    case .subscribe(let agent, let id, let ref, _):
-      if agents[id] === agent { agent.subscribed(ref, Fault(.unavailable)) }
+    case .subscribe(let agent, let id, _, _):
+      if agents[id] === agent { agent.subscribed(Fault(.unavailable)) }
     case .mail(let mail, _, let j, let generation):
       if generations[j] == generation { sendBack(mail, to: j) }
     }
@@ -154,7 +154,7 @@ extension ClusterNode {
         for id in ids { agents[id]?.deliver(ref, delivery) }
       case .answer(let id, let ref, let token, _, let outcome):
         agents[id]?.answer(ref, token, outcome)
-      case .subscribed(let id, let ref, _, _, let fault): agents[id]?.subscribed(ref, fault)
+      case .subscribed(let id, _, _, _, let fault): agents[id]?.subscribed(fault)
       case .end(let id, let fault): agents[id]?.end(fault)
       case .stray(let node): world.fail("stray mail from \(node)")
       case .wantMap(_, let ref):

@@ -165,7 +165,7 @@ final class ClusterNode {
     for j in ends.keys.sorted() { if let wire = ends[j]?.wire { world.close(wire) } }
     if power {
       disk.powerCut(keeping: world.random.below(disk.unsyncedWrites + 1))
-      world.lostPower(self)
+      world.lostPower()
     }
     model.crashed(disk, power: power)
     model.audit(disk)
@@ -217,7 +217,7 @@ final class ClusterNode {
     switch effect {
     case .deliver(let id, let ref, let delivery):
       world.note(1, id.value &+ delivery.sequence << 8)
-      model.delivered(id, ref, delivery)
+      model.delivered(ref, delivery)
       if id.loop != near.loop {
         agents[id]?.deliver(ref, delivery)
       } else if let (node, origin, number) = place(id, ref) {
@@ -242,7 +242,7 @@ final class ClusterNode {
       }
     case .subscribed(let id, let ref, let token, let head, let fault):
       if id.loop != near.loop {
-        agents[id]?.subscribed(ref, fault)
+        agents[id]?.subscribed(fault)
       } else if let (node, origin, number) = place(id, ref) {
         enqueue(
           node, .subscribed(origin.session, channel: number, token: token, head: head, fault))

@@ -111,7 +111,7 @@ public final class ClusterWorld {
     if isTelling { print("\(clock.nanoseconds / 1_000_000) ms  \(text())") }
   }
 
-  func lostPower(_ node: ClusterNode) { skills?.lostPower() }
+  func lostPower() { skills?.lostPower() }
 
   func nextID() -> UInt64 {
     lastID += 1
