@@ -313,22 +313,33 @@ import Testing
     #expect(far.count == 0)
   }
 
-  @Test("A new cursor takes nothing that was for the last one, and the credit of that goes back")
-  func cursorsApart() {
+  private func subscribe(
+    _ id: SessionID, _ ref: ChannelRef, from start: UInt64, at owner: NodeID,
+    _ far: inout FarSessions, into made: inout [FarEffect]
+  ) {
+    far.subscribe(
+      id, EngineRig.principal("acme"), .service, ref, start: .sequence(start), follow: true,
+      limit: 0, token: 77, to: owner, into: &made)
+  }
+
+  /// A session that has the first message of nine from its first cursor.
+  private func reading(
+    _ id: SessionID, _ ref: ChannelRef, at owner: NodeID, into made: inout [FarEffect]
+  ) -> FarSessions {
     var far = FarSessions(loop: 0, writer: 1)
-    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
-    let (id, who) = (SessionID(1), EngineRig.principal("acme"))
-    var made: [FarEffect] = []
-    func subscribe(_ start: Start) {
-      far.subscribe(
-        id, who, .service, ref, start: start, follow: true, limit: 0, token: 77, to: owner,
-        into: &made)
-    }
-    subscribe(.sequence(1))
+    subscribe(id, ref, from: 1, at: owner, &far, into: &made)
     far.receive(.subscribed(id, channel: 0, token: 1, head: 9, nil), from: owner, into: &made)
     far.receive(.deliver([id], channel: 0, delivery(1)), from: owner, into: &made)
+    return far
+  }
+
+  @Test("A new cursor takes nothing that was for the last one, and the credit of that goes back")
+  func cursorsApart() {
+    let (id, owner, ref) = (SessionID(1), NodeID(5), EngineRig.channel("acme/ns/c"))
+    var made: [FarEffect] = []
+    var far = reading(id, ref, at: owner, into: &made)
     far.unsubscribe(id, ref, into: &made)
-    subscribe(.sequence(5))
+    subscribe(id, ref, from: 5, at: owner, &far, into: &made)
     made = []
     // On its way when the first cursor ended, with the end of that.
     for n in 2...8 as ClosedRange<UInt64> {
@@ -347,15 +358,9 @@ import Testing
 
   @Test("A cursor that is asked for again at its owner takes what was on its way")
   func askedAgain() {
-    var far = FarSessions(loop: 0, writer: 1)
-    let (owner, ref) = (NodeID(5), EngineRig.channel("acme/ns/c"))
-    let (id, who) = (SessionID(1), EngineRig.principal("acme"))
+    let (id, owner, ref) = (SessionID(1), NodeID(5), EngineRig.channel("acme/ns/c"))
     var made: [FarEffect] = []
-    far.subscribe(
-      id, who, .service, ref, start: .sequence(1), follow: true, limit: 0, token: 77, to: owner,
-      into: &made)
-    far.receive(.subscribed(id, channel: 0, token: 1, head: 9, nil), from: owner, into: &made)
-    far.receive(.deliver([id], channel: 0, delivery(1)), from: owner, into: &made)
+    var far = reading(id, ref, at: owner, into: &made)
     // The owner refused something else of the channel, and has kept the cursor.
     far.receive(
       .notOwner(SessionID(9), channel: 0, token: 4, revision: 3), from: owner, into: &made)

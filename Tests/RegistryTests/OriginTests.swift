@@ -128,11 +128,9 @@ struct OriginTests {
     var (a, b) = (RegistryRig("a"), RegistryRig("b"))
     try b.register("p")
     a.pull(&b)
-    // The records that came with the names are refused, the names stay.
+    // They are said to have changes, and so take places.
     let lies = Self.madeUp(50)
-    var page = Delta()
-    page.coverage = Self.covering(lies).coverage
-    _ = a.registry.receive(page, from: lies, at: a.now)
+    _ = a.registry.receive(Self.covering(lies), from: lies, at: a.now)
     #expect(a.registry.origins.count == 52)
     var rows: [[UInt8]: [UInt8]] = [:]
     a.store(into: &rows)

@@ -17,10 +17,9 @@ import Testing
   .serialized)
 struct ClusterExileTests {
   private func forget(_ name: String, undo: Bool = false, at node: NodeHost) throws {
-    let link = try GrpcBlockingClient(.unix(path: node.addresses.admin))
-    _ = try link.unary(
-      AdminService.forgetNode.path,
-      AdminForgetNodeRequest(node: name, allowLoss: !undo, undo: undo).encoded())
+    let _: AdminRingPlan = try ask(
+      node, AdminService.forgetNode,
+      AdminForgetNodeRequest(node: name, allowLoss: !undo, undo: undo))
   }
 
   /// A channel in a slot of that node.
@@ -34,14 +33,18 @@ struct ClusterExileTests {
     throw Fault(.notFound)
   }
 
+  private func message(_ channel: String) -> PublishRequest {
+    var request = PublishRequest()
+    request.channel = channel
+    request.payload = [1, 2, 3]
+    return request
+  }
+
   /// The sequence, or what the stream ended with.
   private func publish(_ channel: String, at node: NodeHost) throws -> (UInt64, String) {
     let client = try GrpcBlockingClient(try #require(Endpoint(node.addresses.grpc)))
     let call = client.bidi(ChannelService.publish.path)
-    var request = PublishRequest()
-    request.channel = channel
-    request.payload = [1, 2, 3]
-    call.send(request)
+    call.send(message(channel))
     call.halfClose()
     do {
       return (try call.next(PublishResponse.self, timeout: .seconds(20))?.sequence ?? 0, "")
@@ -56,21 +59,17 @@ struct ClusterExileTests {
   )
   func forgottenAlive() throws {
     let cluster = try TestCluster()
-    var first = try cluster.start(1, ["--auth", "open"])
-    let seeds = [first.addresses.cluster]
-    let second = try cluster.start(2, seeds: seeds, ["--auth", "open"])
-    var third = try cluster.start(3, seeds: seeds, ["--auth", "open"])
+    let open = ["--auth", "open"]
+    let nodes = try cluster.three(open)
+    let second = nodes[1]
+    var (first, third) = (nodes[0], nodes[2])
     defer { for node in [first, second, third] { node.drain() } }
-    try cluster.agree([first, second, third])
     let name = try channel(of: third)
     #expect(try publish(name, at: third).0 == 1)
     // A stream that was open before.
     let client = try GrpcBlockingClient(try #require(Endpoint(third.addresses.grpc)))
     let stream = client.bidi(ChannelService.publish.path)
-    var request = PublishRequest()
-    request.channel = name
-    request.payload = [4]
-    stream.send(request)
+    stream.send(message(name))
     #expect(try stream.next(PublishResponse.self, timeout: .seconds(20))?.sequence == 2)
 
     func isRefused(_ node: NodeHost) throws {
@@ -78,10 +77,16 @@ struct ClusterExileTests {
       #expect(sequence == 0 && why.contains("posthouse node join n3"), "\(sequence) \(why)")
       #expect(node.readiness.reasons.contains { $0.contains("posthouse node join n3") })
     }
+    func comesBack() throws {
+      try cluster.agree([first, second, third])
+      try awaitThat {
+        [first, second].allSatisfy { $0.cluster!.standing.value.members[NodeID(3)] == .alive }
+      }
+    }
     try forget("n3", at: first)
     try awaitThat { third.readiness.forgotten != nil }
     #expect(throws: (any Error).self) {
-      stream.send(request)
+      stream.send(message(name))
       _ = try stream.next(PublishResponse.self, timeout: .seconds(20))
     }
     try isRefused(third)
@@ -91,17 +96,14 @@ struct ClusterExileTests {
     let place = first.addresses.cluster
     first.drain()
     third.drain()
-    third = try cluster.start(3, ["--auth", "open"])
+    third = try cluster.start(3, open)
     try isRefused(third)
-    first = try cluster.start(1, cluster: place, ["--auth", "open"])
+    first = try cluster.start(1, cluster: place, open)
     try isRefused(third)
     // While it runs, and without its doing.
     try forget("n3", undo: true, at: second)
     try awaitThat { third.readiness.reasons.isEmpty }
-    try cluster.agree([first, second, third])
-    try awaitThat {
-      [first, second].allSatisfy { $0.cluster!.standing.value.members[NodeID(3)] == .alive }
-    }
+    try comesBack()
     let back = try channel(of: third)
     #expect(try publish(back, at: third).0 > 0)
     // Its link to the one that is back may need another moment.
@@ -110,10 +112,7 @@ struct ClusterExileTests {
     try forget("n3", at: second)
     try awaitThat { third.readiness.forgotten != nil }
     try forget("n3", undo: true, at: second)
-    try cluster.agree([first, second, third])
-    try awaitThat {
-      [first, second].allSatisfy { $0.cluster!.standing.value.members[NodeID(3)] == .alive }
-    }
+    try comesBack()
     try awaitThat { try publish(try channel(of: third), at: third).0 > 0 }
   }
 

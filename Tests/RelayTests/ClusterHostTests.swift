@@ -72,10 +72,10 @@ final class TestCluster: @unchecked Sendable {
   }
 
   /// Three nodes that agree.
-  func three() throws -> [NodeHost] {
-    let first = try start(1)
+  func three(_ more: [String] = []) throws -> [NodeHost] {
+    let first = try start(1, more)
     let seeds = [first.addresses.cluster]
-    let nodes = [first, try start(2, seeds: seeds), try start(3, seeds: seeds)]
+    let nodes = [first, try start(2, seeds: seeds, more), try start(3, seeds: seeds, more)]
     try agree(nodes)
     return nodes
   }
@@ -92,15 +92,16 @@ final class TestCluster: @unchecked Sendable {
   func logged(_ text: String) -> Bool { lines.withLock { $0.contains(text) } }
 }
 
+/// Asks a node's admin service.
+func ask<Response: ProtoMessage>(
+  _ node: NodeHost, _ method: MethodDescriptor, _ request: some ProtoMessage
+) throws -> Response {
+  let link = try GrpcBlockingClient(.unix(path: node.addresses.admin))
+  return try Response(decoding: link.unary(method.path, request.encoded()))
+}
+
 @Suite("Nodes of a cluster", .timeLimit(.minutes(3)), .serialized)
 struct ClusterHostTests {
-  private func ask<Response: ProtoMessage>(
-    _ node: NodeHost, _ method: MethodDescriptor, _ request: some ProtoMessage
-  ) throws -> Response {
-    let link = try GrpcBlockingClient(.unix(path: node.addresses.admin))
-    return try Response(decoding: link.unary(method.path, request.encoded()))
-  }
-
   private func code(_ work: () throws -> Void) -> String? {
     do {
       try work()

@@ -16,16 +16,24 @@ import Testing
 struct ClusterLinkTests {
   private func texts(_ range: Range<Int>) -> [String] { range.map { "message \($0)" } }
 
+  /// Publishes so many at the first node, and reads them at each.
+  private func publishAndRead(_ cluster: LinkedNodes, _ count: Int) throws -> TestPublisher {
+    let publisher = try TestPublisher(cluster.nodes[0], "acme/t/a")
+    #expect(try publisher.publish(texts(0..<count)) == Array(1...UInt64(count)))
+    for node in cluster.nodes {
+      let reader = try TestReader(node, "acme/t/a")
+      try reader.read(count)
+      #expect(reader.texts == texts(0..<count))
+    }
+    return publisher
+  }
+
   @Test("Publishes get their place at the owner, and readers on any node get them in order")
   func service() throws {
     let cluster = try LinkedNodes(3)
     #expect(cluster.waitUntilUp())
-    let publisher = try TestPublisher(cluster.nodes[0], "acme/t/a")
-    #expect(try publisher.publish(texts(0..<50)) == Array(1...50))
+    let publisher = try publishAndRead(cluster, 50)
     for node in cluster.nodes {
-      let reader = try TestReader(node, "acme/t/a")
-      try reader.read(50)
-      #expect(reader.texts == texts(0..<50))
       let ended = try TestReader(node, "acme/t/a", from: 11, follow: false)
       while try ended.next() {}
       #expect(ended.sequences == Array(11...50))
@@ -46,13 +54,7 @@ struct ClusterLinkTests {
       let spoken = node.facts().map { at == which || $0.name == "n\(which + 1)" ? last - 1 : last }
       #expect(node.facts().map(\.version) == spoken)
     }
-    let publisher = try TestPublisher(cluster.nodes[0], "acme/t/a")
-    #expect(try publisher.publish(texts(0..<300)) == Array(1...300))
-    for node in cluster.nodes {
-      let reader = try TestReader(node, "acme/t/a")
-      try reader.read(300)
-      #expect(reader.texts == texts(0..<300))
-    }
+    _ = try publishAndRead(cluster, 300)
   }
 
   @Test("A message goes once to a node, however many of its sessions get it") func once() throws {

@@ -177,24 +177,20 @@ final class LinkedNode {
 
 func wallClock() -> Instant { Instant(nanoseconds: Timestamp.now().nanoseconds) }
 
-/// Polls for at most 20 s.
-func eventually(_ condition: () -> Bool) -> Bool {
-  let clock = ContinuousClock()
-  let end = clock.now + .seconds(20)
-  while clock.now < end {
-    if condition() { return true }
-    _ = Handoff<Void>().take(timeout: .milliseconds(3))
+/// Polls; false when the time is over.
+func eventually(seconds: Int64 = 20, _ condition: () throws -> Bool) rethrows -> Bool {
+  let end = ContinuousClock.now + .seconds(seconds)
+  while try !condition() {
+    if ContinuousClock.now > end { return false }
+    pauseThread(.milliseconds(3))
   }
-  return condition()
+  return true
 }
 
-/// The same for what may throw; throws when the time is over.
-func awaitThat(_ seconds: Int64 = 30, _ done: () throws -> Bool) throws {
-  let end = Timestamp.now() + .seconds(seconds)
-  while try !done() {
-    if Timestamp.now() > end { throw Fault(.deadlineExceeded, "it did not come to be in time") }
-    pauseThread(.milliseconds(10))
-  }
+/// The same; throws when the time is over.
+func awaitThat(_ seconds: Int64 = 30, _ condition: () throws -> Bool) throws {
+  if try eventually(seconds: seconds, condition) { return }
+  throw Fault(.deadlineExceeded, "it did not come to be in time")
 }
 
 /// Publishes over `ChannelService`, one stream.

@@ -100,13 +100,8 @@ final class MovingCluster: @unchecked Sendable {
   }
 
   func until(_ what: String, seconds: Int64 = 30, _ done: () -> Bool) throws {
-    let end = Timestamp.now() + .seconds(seconds)
-    while !done() {
-      if Timestamp.now() > end {
-        throw Fault(.deadlineExceeded, "not in time: \(what)\n\(lines.withLock { $0 })")
-      }
-      pauseThread(.milliseconds(3))
-    }
+    if eventually(seconds: seconds, done) { return }
+    throw Fault(.deadlineExceeded, "not in time: \(what)\n\(lines.withLock { $0 })")
   }
 
   // MARK: slots

@@ -197,9 +197,7 @@ struct SlimStreamTests {
       app.stream.halfClose()
       while try app.stream.next(timeout: .seconds(20)) != nil {}
     }
-    let end = Timestamp.now() + .seconds(10)
-    while node.engineSessions() > 0, Timestamp.now() < end { pauseThread(.milliseconds(5)) }
-    #expect(node.engineSessions() == 0)
+    #expect(eventually(seconds: 10) { node.engineSessions() == 0 })
   }
 
   @Test(

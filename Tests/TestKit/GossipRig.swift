@@ -145,7 +145,7 @@ public struct GossipRig {
   // MARK: restarts
 
   /// What a relay has of its data after a restart.
-  enum Kept: CaseIterable {
+  public enum Kept: CaseIterable {
     case everything
     /// What stood in the store when it last wrote.
     case older
@@ -153,19 +153,13 @@ public struct GossipRig {
   }
 
   /// A relay writes what has changed.
-  mutating func write(_ i: Int) {
-    for write in writes(of: i) { relays[i].rows[write.key] = write.value }
-  }
-
-  private mutating func writes(of i: Int) -> [(key: [UInt8], value: [UInt8]?)] {
-    var found: [(key: [UInt8], value: [UInt8]?)] = []
+  public mutating func write(_ i: Int) {
     relays[i].registry.takeWrites().forEach { op, _, key, value in
-      found.append(([UInt8](key), op == 1 ? [UInt8](value) : nil))
+      relays[i].rows[[UInt8](key)] = op == 1 ? [UInt8](value) : nil
     }
-    return found
   }
 
-  mutating func restart(_ i: Int, _ kept: Kept) {
+  public mutating func restart(_ i: Int, _ kept: Kept) {
     switch kept {
     case .everything: write(i)
     case .older: break

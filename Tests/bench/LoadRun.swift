@@ -1,7 +1,7 @@
 import Foundation
 
 /// What `loadgen` or `slimbench` says about a run; which members it holds depends on the mode.
-struct LoadResult: Codable {
+struct LoadResult: Codable, Measured {
   var mode: String
   var messages: UInt64?
   var deliveries: UInt64?
@@ -32,7 +32,6 @@ struct LoadResult: Codable {
   var clientCores: Double
   var foreignCores: Double
 
-  /// What went wrong, or nil.
   var trouble: String? {
     var parts: [String] = []
     for (count, what) in [
@@ -65,15 +64,7 @@ struct Loader {
 
   /// One run, repeated while other processes are busy; the quietest counts.
   func run(_ mode: String, on server: some LoadTarget, _ arguments: [String]) throws -> LoadResult {
-    var best: LoadResult?
-    for _ in 0..<options.tries {
-      QuietMachine.wait(seconds: options.quietWait)
-      let result = try runOnce(mode, on: server, arguments)
-      if result.trouble != nil { return result }
-      if result.foreignCores < (best?.foreignCores ?? .infinity) { best = result }
-      if result.foreignCores <= QuietMachine.busyCores { break }
-    }
-    return best!
+    try QuietMachine.quietest(options) { try runOnce(mode, on: server, arguments) }
   }
 
   /// Starts the client; the caller reads its lines.

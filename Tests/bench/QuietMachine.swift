@@ -1,6 +1,14 @@
 import Foundation
 import Glibc
 
+/// What a client says of one run.
+protocol Measured {
+  /// Processor cores that others took meanwhile.
+  var foreignCores: Double { get }
+  /// What went wrong, or nil.
+  var trouble: String? { get }
+}
+
 /// What else runs on the machine.
 enum QuietMachine {
   /// Processor cores that others may take while a run still counts as quiet.
@@ -15,6 +23,19 @@ enum QuietMachine {
       usleep(400_000)
       if (busySeconds() - before) / Date().timeIntervalSince(began) <= busyCores { return }
     } while Date() < deadline
+  }
+
+  /// One run, repeated while other processes are busy; the quietest counts, or the first with trouble.
+  static func quietest<R: Measured>(_ options: Options, _ run: () throws -> R) throws -> R {
+    var best: R?
+    for _ in 0..<options.tries {
+      wait(seconds: options.quietWait)
+      let result = try run()
+      if result.trouble != nil { return result }
+      if result.foreignCores < (best?.foreignCores ?? .infinity) { best = result }
+      if result.foreignCores <= busyCores { break }
+    }
+    return best!
   }
 
   /// One line about the machine for the head of a report.

@@ -5,7 +5,7 @@ import Foundation
 struct RegistryBench {
   let options: Options
 
-  struct Load: Codable {
+  struct Load: Codable, Measured {
     var calls: Int
     var failed: Int
     var secs: Double
@@ -19,6 +19,7 @@ struct RegistryBench {
     var serverCores: Double
     var clientCores: Double
     var foreignCores: Double
+    var trouble: String? { failed > 0 ? "\(failed) calls failed" : nil }
   }
 
   struct Cell: Encodable {
@@ -28,7 +29,7 @@ struct RegistryBench {
     let load: Load
     /// Bytes of memory for each agent, after all have registered.
     let bytesEach: Double
-    var trouble: String? { load.failed > 0 ? "\(load.failed) calls of \(what) failed" : nil }
+    var trouble: String? { load.trouble.map { "\(what): \($0)" } }
     var busy: Bool { load.foreignCores > QuietMachine.busyCores }
   }
 
@@ -46,7 +47,9 @@ struct RegistryBench {
         ("discover, 1 of 10", "discover", ["--limit", "1"]),
         ("discover, 10 of 10", "discover", ["--limit", "10"]), ("heartbeat", "heartbeat", []),
       ] {
-        let best = try quietest(server, operation, connections, inFlight, more)
+        let best = try QuietMachine.quietest(options) {
+          try visit(server, operation, connections, inFlight, more)
+        }
         say("registry: \(what), \(connections) x \(inFlight): \(Int(best.perS))/s")
         cells.append(cell(what, connections, inFlight, best, each))
       }
@@ -60,21 +63,6 @@ struct RegistryBench {
     Cell(
       what: what, inFlight: connections == 1 ? "\(inFlight)" : "\(connections)x\(inFlight)",
       agents: options.agents, load: load, bytesEach: each)
-  }
-
-  /// One measurement, repeated while other processes are busy.
-  private func quietest(
-    _ server: Server, _ operation: String, _ connections: Int, _ inFlight: Int, _ more: [String]
-  ) throws -> Load {
-    var best: Load?
-    for _ in 0..<options.tries {
-      QuietMachine.wait(seconds: options.quietWait)
-      let load = try visit(server, operation, connections, inFlight, more)
-      if load.failed > 0 { return load }
-      if load.foreignCores < (best?.foreignCores ?? .infinity) { best = load }
-      if load.foreignCores <= QuietMachine.busyCores { break }
-    }
-    return best!
   }
 
   private func visit(

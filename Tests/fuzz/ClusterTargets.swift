@@ -36,12 +36,7 @@ struct RingTarget: FuzzTarget {
   mutating func run(
     _ input: UnsafeRawBufferPointer, origin: Int, _ random: inout FuzzRandom
   ) throws(Finding) -> Bool {
-    var bytes = Array(input)
-    let isSealed = random.oneIn(2)
-    if isSealed, bytes.count >= 4 {
-      let body = Array(bytes.dropLast(4))
-      bytes = body + bigEndianBytes(crc32c(body))
-    }
+    let (bytes, isSealed) = half(of: input, &random) { $0 + bigEndianBytes(crc32c($0)) }
     var accepted = false
     if let map = try? RingMap(bytes) {
       accepted = true
@@ -99,12 +94,7 @@ struct MemberPacketTarget: FuzzTarget {
   mutating func run(
     _ input: UnsafeRawBufferPointer, origin: Int, _ random: inout FuzzRandom
   ) throws(Finding) -> Bool {
-    var bytes = Array(input)
-    let isSealed = random.oneIn(2)
-    if isSealed, bytes.count >= 4 {
-      let body = Array(bytes.dropLast(4))
-      bytes = body + bigEndianBytes(crc32c(body))
-    }
+    let (bytes, isSealed) = half(of: input, &random) { $0 + bigEndianBytes(crc32c($0)) }
     guard let packet = MemberPacket(bytes) else {
       try check(!ours.contains(bytes), "a packet of ours was refused")
       return false

@@ -28,6 +28,18 @@ extension FuzzTarget {
   func check(_ holds: Bool, _ text: @autoclosure () -> String) throws(Finding) {
     if !holds { throw Finding(text()) }
   }
+
+  /// What ends in a checksum: half of the inputs are damaged by the disk or the wire, half have a checksum that fits what
+  /// nobody wrote. `seal` puts it behind the bytes.
+  func half(
+    of input: UnsafeRawBufferPointer, _ random: inout FuzzRandom, sumBytes: Int = 4,
+    sealed seal: ([UInt8]) -> [UInt8]
+  ) -> (bytes: [UInt8], isSealed: Bool) {
+    let isSealed = random.oneIn(2)
+    let bytes = Array(input)
+    if !isSealed || bytes.count < sumBytes { return (bytes, isSealed) }
+    return (seal(bytes.dropLast(sumBytes)), isSealed)
+  }
 }
 
 /// Every decoder, in the order they are run.

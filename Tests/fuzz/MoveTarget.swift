@@ -55,11 +55,8 @@ struct MoveTarget: FuzzTarget {
   mutating func run(
     _ input: UnsafeRawBufferPointer, origin: Int, _ random: inout FuzzRandom
   ) throws(Finding) -> Bool {
-    var bytes = Array(input)
-    let isSealed = random.oneIn(2)
-    if isSealed, bytes.count >= 8 {
-      let body = Array(bytes.dropLast(8))
-      bytes = body + bigEndianBytes(body.withUnsafeBytes { xxh3_128($0).low })
+    let (bytes, isSealed) = half(of: input, &random, sumBytes: 8) { body in
+      body + bigEndianBytes(body.withUnsafeBytes { xxh3_128($0).low })
     }
     var accepted = false
     if let call = try? SlotMoveCall(bytes) {

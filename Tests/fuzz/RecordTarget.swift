@@ -45,13 +45,9 @@ struct RecordTarget: FuzzTarget {
     _ input: UnsafeRawBufferPointer, origin: Int, _ random: inout FuzzRandom
   ) throws(Finding) -> Bool {
     let channel = RecordTarget.channel
-    var value = Array(input)
-    // Half are damaged by the disk, half have a checksum that fits what nobody wrote.
-    let isSealed = random.oneIn(2)
-    if isSealed, value.count >= 4 { value = RecordTarget.sealed(value.dropLast(4)) }
+    let (value, isSealed) = half(of: input, &random) { RecordTarget.sealed($0) }
     // The key as the record's own first sequence has it, or another.
-    var first: UInt64 = 0
-    if value.count >= 10 { for byte in value[2..<10] { first = first << 8 | UInt64(byte) } }
+    var first = value.count >= 10 ? UInt64(bigEndianBytes: value[2..<10]) : 0
     if random.oneIn(16) { first = first &+ 1 }
     var key = RecordKey.key(channel, first)
     if random.oneIn(32) { key.removeLast(random.below(24) + 1) }
