@@ -89,9 +89,10 @@ public struct MembershipEngine: Sendable {
   private var leavesAt: Instant?
   private var expected: Instant
 
-  /// `me`: alive, with the incarnation to begin with: 1 in a new data directory, else one more than the last one kept
-  /// (a node that was forgotten comes back by that alone). `seeds`: addresses of members,
-  /// at most `Limits.memberSeeds` are used. `random`: any number, another for each start.
+  /// `me`: alive, with the incarnation to begin with: above the last one kept (a node that was forgotten comes back by
+  /// that alone), and above what others may remember of a life that the data directory does not know: the clock's
+  /// milliseconds, say. `seeds`: addresses of members, at most `Limits.memberSeeds` are used. `random`: any number,
+  /// another for each start.
   public init(
     me: Member, profile: MembershipProfile, seeds: [String], random: UInt64, at now: Instant,
     into effects: inout [MembershipEffect]

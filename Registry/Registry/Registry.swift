@@ -68,7 +68,7 @@ public struct RegistryCounts: Equatable, Sendable {
 /// All agents that this relay knows: its own and those of other relays. One loop owns it.
 ///
 /// A value: inputs with the time in, rows to be written out (`takeWrites`). Entries of a million agents
-/// cost about 400 bytes each; finding, refreshing and expiring one does not depend on their number.
+/// cost about 460 bytes each; finding, refreshing and expiring one does not depend on their number.
 public struct Registry: Sendable {
   public let settings: RegistrySettings
   var entries = EntryStore()
