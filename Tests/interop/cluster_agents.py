@@ -14,7 +14,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 import uuid
 
@@ -63,6 +62,7 @@ class Talks:
 
     def __init__(self, r: Report, c: Cluster, a, mode: str):
         self.r, self.c, self.a, self.mode = r, c, a, mode
+        self.setups: list[Setup] = []    # of all conversations of SLIM, the failed ones, too
         self.key = self.tenant("acme")
 
     def tenant(self, org: str) -> str:
@@ -79,6 +79,7 @@ class Talks:
             if FAMILIES[version] == "slim-a":
                 name = drawn(self.c, third, "slim-a:acme/g*/chan")
                 setup.place = name.removeprefix("slim-a:").removesuffix("/chan")
+        self.setups.append(setup)
         outcome = converse(setup, scenario)
         self.r.check(f"{version} {scenario} {what}, {first} to {second}", outcome.passed,
                      f"{outcome.seconds:.1f} s, {outcome.detail}"
@@ -185,16 +186,24 @@ class Chat:
             peer.end()
 
 
+def begin(t: Talks, chat: Chat, pool: concurrent.futures.Executor, talks: list[tuple], **changes) -> list:
+    """Conversations (as `Talks.slim` wants them) beside the chat; returns when in all of them something was heard."""
+    before = len(t.setups)
+    started = [pool.submit(t.slim, *talk, **changes) for talk in talks]
+    t.r.check("all have met", poll(60, lambda: all(chat.got) and len(t.setups) == before + len(talks)
+                                   and all(setup.has_met() for setup in t.setups[before:])))
+    return started
+
+
 def middle(t: Talks, versions: list[str]) -> None:
     """All talk from n1 to n2 over n3 while n4 joins and one leaves: n3 with its channels when slots move, else n4."""
     r, c = t.r, t.c
     place = PLACES[0]
     chat = Chat(t, place)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        talks = [pool.submit(t.slim, "while nodes come and go", version, scenario, place,
-                             count=t.a.n or 30, gap=1.0)
-                 for version in versions for scenario in t.a.only.split(",")]
-        time.sleep(5)       # they have met
+        talks = begin(t, chat, pool, [("while nodes come and go", version, scenario, place)
+                                      for version in versions for scenario in t.a.only.split(",")],
+                      count=t.a.n or 30, gap=1.0)
         r.check("n4 joins", c.run("start", "n4").returncode == 0)
         r.check("all have it in the ring", poll(30, lambda: all(
             any(n["name"] == "n4" for n in (c.json(m, "ring", "show", "--here") or {"nodes": []})["nodes"])

@@ -13,7 +13,7 @@ import time
 
 import grpc
 
-from cluster_agents import FAMILIES, Chat, Talks, cluster, drawn
+from cluster_agents import FAMILIES, Chat, Talks, begin, cluster, drawn
 from node import Publisher, Report, Stubs, arguments, dial, poll, read_channel
 from slim_pair import NotInstalled, slim_python
 from test_cluster import Cluster, agree
@@ -181,9 +181,9 @@ def restart(r: Report, t: Talks, versions: list[str], name: str) -> None:
     place = (first, second, name)
     chat = Chat(t, place)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        talks = [pool.submit(t.slim, f"while {name} restarts", version, scenario, place, count=t.a.n or 20, gap=0.5)
-                 for version in versions for scenario in ("p2p-mls", "grp-mls")]
-        time.sleep(5)       # they have met
+        talks = begin(t, chat, pool, [(f"while {name} restarts", version, scenario, place)
+                                      for version in versions for scenario in ("p2p-mls", "grp-mls")],
+                      count=t.a.n or 30, gap=0.5)
         began = time.monotonic()
         ended = c.run("kill", name, "--term")
         r.check(f"{name} ends when told", ended.returncode == 0, ended.stderr)

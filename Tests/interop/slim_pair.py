@@ -54,7 +54,7 @@ class App:
     """The test's handle on one application."""
 
     def __init__(self, python: str, url: str, role: str, own_name: str, options: dict):
-        self.own_name = own_name
+        self.role, self.own_name = role, own_name
         self.events: list[dict] = []
         self.waiting: queue.Queue = queue.Queue()
         self.home = tempfile.mkdtemp(prefix="posthouse-slim-")
@@ -156,6 +156,11 @@ class Setup:
         self.started.append(
             App(slim_python(self.versions[0 if first else 1]), url, role, own_name, options))
         return self.started[-1]
+
+    def has_met(self) -> bool:
+        """Whoever is to hear something has heard something."""
+        hearing = [app for app in self.started if app.role in ("receiver", "member")]
+        return bool(hearing) and all(app.texts() for app in hearing)
 
 
 @dataclasses.dataclass
