@@ -71,7 +71,7 @@ public enum Limits {
   /// Bytes of answers that may wait for a stream's peer; more: nothing is read from it until they have left.
   public static let replyBytes = 256 << 10
   /// Event loops of a node, each with a shard: a stream keeps a bit for every one in a word.
-  public static let loops = 56
+  public static let loops = 55
   /// Connections in a row that share a loop while it is not busy: what few apps send each other then crosses no thread.
   public static let loopBlock = 16
 
@@ -309,6 +309,8 @@ public enum Limits {
   public static let linkGreetingMilliseconds: Int64 = 5_000
   /// Nodes that one process has had links to, itself counted; more are not linked until it starts anew.
   public static let links = 125
+  /// Channels that one node names to another; more: their link begins anew.
+  public static let linkChannels = 4 << 20
   /// Sessions of one node that use channels of another; further ones end with `unavailable`.
   public static let linkSessions = 1 << 20
   /// Sessions that one frame with a message is for; more: a second frame.
@@ -319,8 +321,8 @@ public enum Limits {
   public static let linkAnswers: UInt32 = 4_096
   /// Answers that nobody waits for, and mail, after which a node says that it has them; fewer wait for so many
   /// milliseconds.
-  public static let linkQuietAnswers: UInt32 = 256
-  public static let linkConfirmItems: UInt64 = 256
+  public static let linkQuietAnswers: UInt32 = 1_024
+  public static let linkConfirmItems: UInt64 = 1_024
   public static let linkDueMilliseconds: Int64 = 5
   /// Bytes of a link's frame besides the message in it; a longer frame ends the connection.
   public static let linkHeadBytes = 64 << 10
@@ -434,7 +436,7 @@ public enum Limits {
   /// Channels of other nodes that one session uses; more: it ends with `unavailable`.
   public static let farChannelsPerSession = 16_384
   /// Bytes of credit for which another node is told at once; less is gathered for so many milliseconds.
-  public static let farCreditBytes = 64 << 10
+  public static let farCreditBytes = 128 << 10
   public static let farCreditMilliseconds: Int64 = 10
 
   // MARK: certificates of a cluster

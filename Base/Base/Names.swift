@@ -96,6 +96,10 @@ public struct SessionID: Hashable, Sendable {
   }
   public var loop: Int { Int(value >> 56) }
   public var index: Int { Int(value & 0xffff_ffff) }
+
+  /// Loops from here to the one before the last stand for links: their sessions are another node's.
+  public static let firstLinkLoop = 128
+  public var isBehindLink: Bool { (SessionID.firstLinkLoop..<255).contains(loop) }
 }
 
 /// Who a stream acts for. Bound when the stream opens; rights are looked up at each use.

@@ -46,6 +46,7 @@ static inline void posthouse_ssl_links_only(SSL_CTX *c) {
   SSL_CTX_set_num_tickets(c, 0);
   SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
   // Several records with one read: links carry much.
+  SSL_CTX_clear_mode(c, SSL_MODE_RELEASE_BUFFERS);
   SSL_CTX_set_read_ahead(c, 1);
   SSL_CTX_set_default_read_buffer_len(c, 64 << 10);
 }

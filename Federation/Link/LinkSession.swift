@@ -343,7 +343,10 @@ public struct LinkSession<Item: Sendable>: Sendable {
       head += 1
       confirmed += 1
     }
-    if head > 1_024, head * 2 > queue.count {
+    if head == queue.count {
+      queue.removeAll(keepingCapacity: head <= 1_024)
+      head = 0
+    } else if head >= 64, head * 2 >= queue.count {
       queue.removeFirst(head)
       head = 0
     }

@@ -12,6 +12,8 @@ public enum PublishOutcome: Sendable {
 public enum Effect: Sendable {
   /// Hand one message to a session. Costs the session `frame.count` bytes of credit.
   case deliver(SessionID, ChannelRef, Delivery)
+  /// The same to each of several sessions behind one link, so that the message crosses once.
+  case deliverFar([SessionID], ChannelRef, Delivery)
   /// Answer a publish. Answers of one session may come in another order than its publishes: match
   /// them by token.
   case answer(SessionID, ChannelRef, token: UInt64, mls: MLSKind, PublishOutcome)

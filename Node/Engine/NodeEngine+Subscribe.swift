@@ -189,12 +189,26 @@ extension NodeEngine {
   /// Gives the newest entries of the tail to every live subscriber. One without credit falls behind and
   /// costs nothing from then on.
   mutating func deliverLive(_ c: Channel, from: Int, at now: Now) {
+    let end = c.tail.count
+    var crossing = Crossing(c, from: from)
+    defer {
+      for at in from..<end {
+        for far in crossing.links {
+          effects.append(.deliverFar(far.sessions, c.ref, c.tail[at].delivery))
+        }
+      }
+    }
     var i = 0
     while i < c.live.count {
       let s = c.live[i]
       let session = s.session
+      if session.id.isBehindLink, crossing.takes(s, within: settings.creditBytes) {
+        counters.deliveries &+= UInt64(end - from)
+        counters.deliveredBytes &+= UInt64(crossing.bytes)
+        i += 1
+        continue
+      }
       var at = from
-      let end = c.tail.count
       // The first in the tail that it wants: all of them, but for a start beyond the head.
       var next = c.tailFirst + UInt64(at)
       if s.next > next {
@@ -429,5 +443,46 @@ extension NodeEngine {
     }
     effects.append(.note(.damagedRecord(s.channel.ref, sequence: sequence)))
     end(s.session, Fault(.damaged, "\(s.channel.ref.name) at \(sequence)"))
+  }
+}
+
+/// The newest entries of a channel's tail, and the sessions of other nodes that get all of them. Mostly those are all there
+/// are: one that misses some of them gets the others by itself.
+private struct Crossing {
+  private let tail: Range<Int>
+  private let first: UInt64
+  private let publishers: [SessionID]
+  let bytes: Int
+  /// By link.
+  private(set) var links: [(loop: Int, sessions: [SessionID])] = []
+
+  init(_ c: Channel, from: Int) {
+    tail = from..<c.tail.count
+    first = c.tailFirst + UInt64(from)
+    var (bytes, publishers) = (0, [SessionID]())
+    for at in tail {
+      bytes &+= c.tail[at].delivery.frame.count
+      let publisher = c.tail[at].publisher
+      if publisher.isBehindLink, publisher != publishers.last { publishers.append(publisher) }
+    }
+    (self.bytes, self.publishers) = (bytes, publishers)
+  }
+
+  /// Whether the session gets all of it; then its cursor stands behind it.
+  mutating func takes(_ s: Subscription, within creditBytes: Int) -> Bool {
+    let session = s.session
+    let count = UInt64(tail.count)
+    guard s.next <= first, s.left > count, !publishers.contains(session.id),
+      !session.hasCredit || session.outstanding &+ bytes <= creditBytes
+    else { return false }
+    if session.hasCredit { session.outstanding &+= bytes }
+    s.left &-= count
+    s.next = first + count
+    if let at = links.firstIndex(where: { $0.loop == session.id.loop }) {
+      links[at].sessions.append(session.id)
+    } else {
+      links.append((session.id.loop, [session.id]))
+    }
+    return true
   }
 }

@@ -38,11 +38,17 @@ public struct FarSessions {
   private let loop: Int
   private let writer: UInt64
   private var sessions = FarTable()
-  /// Numbers of channels, as this loop told each node; and back: by what is behind the loop in a number.
-  private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
-  private var refs: [ChannelRef?] = []
-  private var freeNumbers: [UInt32] = []
+  /// Numbers of channels, and back: by what is behind the loop in a number; and which of them each node was told.
   private var numbered: [ChannelID: UInt32] = [:]
+  private var refs: [ChannelRef?] = []
+  private var introduced: [NodeID: Set<ChannelID>] = [:]
+  /// Numbers that were taken back; those of the last time rest until the next, so that nothing is under way with them.
+  private var freeNumbers: [UInt32] = []
+  private var restingNumbers: [UInt32] = []
+  /// So many more channels are numbered until the numbers that nobody uses are taken back.
+  private let fewestNumbers: Int
+  private var untilTakenBack: Int
+  private var refusedNumbers = 0
   /// Rises whenever a node is to be told numbers anew: what uses remember of them is void.
   private var told: UInt64 = 1
   /// Sessions with credit that is not paid yet.
@@ -50,17 +56,18 @@ public struct FarSessions {
   /// Sessions so far, and cursors asked for: no two share a number.
   private var made: UInt64 = 0
   private var lastAsked: UInt64 = 0
-  /// When so many channels are numbered, numbers that nobody uses are taken back.
-  private var mostNumbered = Limits.farChannels
   /// Whose links are crowded: who publishes there is read no further.
   private var crowded: Set<NodeID> = []
 
   /// - Parameters:
   ///   - loop: at most 255; channel numbers of two loops differ.
   ///   - writer: random, another in each process: producers are told apart by it.
-  public init(loop: Int, writer: UInt64) {
+  ///   - numbers: of channels that are given before those that nobody uses are looked for.
+  public init(loop: Int, writer: UInt64, numbers: Int = Limits.farChannels) {
     precondition((0..<256).contains(loop), "loop \(loop)")
     self.loop = loop
+    fewestNumbers = numbers
+    untilTakenBack = numbers
     self.writer = writer
   }
 
@@ -92,9 +99,8 @@ public struct FarSessions {
     var sent = publication
     sent.token = far.number | (publication.token == 0 ? 0 : FarSessions.awaited)
     if sent.producer == 0 { (sent.producer, sent.producerSequence) = (far.producer, far.number) }
-    far.pending.append(
-      PendingPublish(channel: ref.id, publication: sent, token: publication.token))
-    if far.pending.bytes > Limits.farPendingBytes { far.isCrowded = true }
+    far.keep(PendingPublish(publication: sent, token: publication.token), for: use)
+    if far.pendingBytes > Limits.farPendingBytes { far.isCrowded = true }
     if !crowded.isEmpty, crowded.contains(use.owner) { far.slowedBy.insert(use.owner) }
     judge(far, &effects)
     if !use.waits { send(sent, far, use, &effects) }
@@ -156,7 +162,7 @@ public struct FarSessions {
   /// Its stream is over: its cursors end, and what it published goes on its way.
   public mutating func close(_ id: SessionID, into effects: inout [FarEffect]) {
     guard let far = sessions[id], !far.isLeaving else { return }
-    if far.pending.isEmpty { return forget(far, &effects) }
+    if far.pending == 0 { return forget(far, &effects) }
     far.isLeaving = true
     for key in far.uses.keys.sorted() {
       if let use = far.uses[key] { unsubscribe(id, use.ref, into: &effects) }
@@ -188,11 +194,17 @@ public struct FarSessions {
     _ far: Far, _ ref: ChannelRef, _ owner: NodeID, _ effects: inout [FarEffect]
   ) -> FarUse? {
     if let known = far.find(ref.id) { return known }
+    if far.uses.count >= Limits.farChannelsPerSession { far.dropIdle() }
     if far.uses.count >= Limits.farChannelsPerSession {
       giveUp(far, Fault(.unavailable, "one stream uses too many channels"), &effects)
       return nil
     }
-    if numbered.count >= Limits.farChannels * 8 {
+    if numbered.count >= fewestNumbers * 8 {
+      // Now and then: others may have left.
+      if refusedNumbers % 1_024 == 0 { takeNumbersBack() }
+      refusedNumbers += 1
+    }
+    if numbered.count >= fewestNumbers * 8 {
       giveUp(far, Fault(.unavailable, "too many channels of other nodes are in use"), &effects)
       return nil
     }
@@ -237,34 +249,38 @@ public struct FarSessions {
   private mutating func introduce(
     _ ref: ChannelRef, to owner: NodeID, _ effects: inout [FarEffect]
   ) -> UInt32 {
-    if let known = numbers[owner]?[ref.id] { return known }
     let number: UInt32
     if let known = numbered[ref.id] {
+      if introduced[owner]?.contains(ref.id) == true { return known }
       number = known
     } else {
-      if freeNumbers.isEmpty, refs.count >= mostNumbered { takeNumbersBack() }
+      if untilTakenBack <= 0 { takeNumbersBack() }
+      untilTakenBack -= 1
       let at = freeNumbers.popLast() ?? UInt32(refs.count)
       if at == refs.count { refs.append(ref) } else { refs[Int(at)] = ref }
       number = UInt32(loop) << 24 | at
       numbered[ref.id] = number
     }
-    numbers[owner, default: [:]][ref.id] = number
+    introduced[owner, default: []].insert(ref.id)
     effects.append(.mail(owner, .channel(number, ref.family, name: ref.name)))
     return number
   }
 
-  /// Channels that no session uses lose their numbers: what is still under way with one is for no session that still is.
+  /// Channels that no session of this loop uses lose their numbers. What is still under way with one may be for sessions of
+  /// other loops: it must not mean another channel when it comes.
   private mutating func takeNumbersBack() {
     var used: Set<ChannelID> = []
     for far in sessions.all { used.formUnion(far.uses.keys) }
+    freeNumbers += restingNumbers
+    restingNumbers = []
     for at in refs.indices {
       guard let ref = refs[at], !used.contains(ref.id) else { continue }
       refs[at] = nil
-      freeNumbers.append(UInt32(at))
+      restingNumbers.append(UInt32(at))
     }
     numbered = numbered.filter { used.contains($0.key) }
-    numbers = numbers.mapValues { $0.filter { used.contains($0.key) } }
-    mostNumbered = max(Limits.farChannels, 2 * used.count)
+    introduced = introduced.mapValues { $0.intersection(used) }
+    untilTakenBack = max(fewestNumbers, used.count)
   }
 
   private func open(_ far: Far, at owner: NodeID, _ effects: inout [FarEffect]) {
@@ -327,11 +343,12 @@ public struct FarSessions {
     case .answer(let id, let channel, let token, let mls, let outcome):
       answer(id, channel, token, mls, outcome, owner, &effects)
     case .answers(let id, let channel, let token, let sequence, let count):
+      guard let (far, use) = find(id, channel, owner) else { return }
       for i in 0..<UInt64(count) {
-        answer(
-          id, channel, token &+ i, .none, .accepted(sequence: sequence &+ i, duplicate: false),
-          owner, &effects)
+        let outcome = LinkOutcome.accepted(sequence: sequence &+ i, duplicate: false)
+        _ = settle(far, use, token &+ i, .none, outcome, &effects)
       }
+      answered(far, &effects)
     case .subscribed(let id, let channel, let token, let head, let fault):
       subscribed(id, channel, token, head, fault, owner, &effects)
     case .readEnded(let id, let channel):
@@ -341,7 +358,9 @@ public struct FarSessions {
     case .end(let id, let fault):
       guard let far = sessions[id], far.isOpened(noMore: owner) else { return }
       told &+= 1
-      end(far, fault, &effects)
+      far.dropPending(of: owner)
+      effects.append(.end(id, fault))
+      answered(far, &effects)
     case .pause(let id):
       guard let far = sessions[id], far.opened.contains(owner) else { return }
       far.pausedBy.insert(owner)
@@ -361,7 +380,7 @@ public struct FarSessions {
   private mutating func receiveNotOwner(
     _ channel: UInt32, _ revision: UInt64, _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
-    guard let ref = ref(channel), numbers[owner]?.removeValue(forKey: ref.id) != nil else {
+    guard let ref = ref(channel), introduced[owner]?.remove(ref.id) != nil else {
       return
     }
     told &+= 1
@@ -416,7 +435,7 @@ public struct FarSessions {
     if let fault {
       use.cursor = nil
       // Once told that it is subscribed, a session cannot be told that it is not.
-      if cursor.isTold, let far = sessions[id] { return end(far, fault, &effects) }
+      if cursor.isTold { return effects.append(.end(id, fault)) }
     } else {
       if cursor.last == nil {
         switch cursor.start {
@@ -439,13 +458,25 @@ public struct FarSessions {
     _ id: SessionID, _ channel: UInt32, _ number: UInt64, _ mls: MLSKind, _ outcome: LinkOutcome,
     _ owner: NodeID, _ effects: inout [FarEffect]
   ) {
-    guard let (far, use) = find(id, channel, owner), let pending = far.pending.take(number)
-    else { return }
-    if far.isCrowded, far.pending.bytes <= Limits.farPendingBytes / 2 {
+    guard let (far, use) = find(id, channel, owner) else { return }
+    if settle(far, use, number, mls, outcome, &effects) { answered(far, &effects) }
+  }
+
+  /// It may have room again, or nothing to wait for.
+  private mutating func answered(_ far: Far, _ effects: inout [FarEffect]) {
+    if far.isCrowded, far.pendingBytes <= Limits.farPendingBytes / 2 {
       far.isCrowded = false
       judge(far, &effects)
     }
-    defer { if far.isLeaving, far.pending.isEmpty { forget(far, &effects) } }
+    if far.isLeaving, far.pending == 0 { forget(far, &effects) }
+  }
+
+  /// False: nothing was waiting for that.
+  private func settle(
+    _ far: Far, _ use: FarUse, _ number: UInt64, _ mls: MLSKind, _ outcome: LinkOutcome,
+    _ effects: inout [FarEffect]
+  ) -> Bool {
+    guard let pending = far.take(number, of: use) else { return false }
     let result: PublishOutcome
     switch outcome {
     case .accepted(let sequence, let duplicate):
@@ -453,38 +484,36 @@ public struct FarSessions {
       let isOurs = pending.publication.producer == far.producer
       result = .accepted(sequence: sequence, duplicate: duplicate && !isOurs)
       if pending.token == Publication.counted {
-        effects.append(.written(id, count: 1))
-        return
+        effects.append(.written(far.id, count: 1))
+        return true
       }
     case .refused(let fault, let winner): result = .refused(fault, winner: winner)
     }
     if pending.token != 0 || mls == .commit {
-      effects.append(.answer(id, use.ref, token: pending.token, mls: mls, result))
+      effects.append(.answer(far.id, use.ref, token: pending.token, mls: mls, result))
     }
-  }
-
-  /// What a session asked of a node cannot be had: its stream ends, everywhere.
-  private func end(_ far: Far, _ fault: Fault, _ effects: inout [FarEffect]) {
-    effects.append(.end(far.id, fault))
+    return true
   }
 
   // MARK: trouble
 
   /// The link told that what was agreed with that node is void (`LinkEffect.forgotten`): everything is asked again.
   public mutating func receiveForgotten(_ owner: NodeID, into effects: inout [FarEffect]) {
-    numbers[owner] = nil
+    introduced[owner] = nil
     told &+= 1
     for far in sessions.all where far.isOpened(noMore: owner) {
       effects.append(.forgive(far.id, owner))
       far.pausedBy.remove(owner)
       judge(far, &effects)
-      ask(far, { $0.owner == owner && !$0.waits }, &effects)
+      for key in far.uses.keys.sorted() {
+        if let use = far.uses[key], use.owner == owner, !use.waits { ask(far, use, &effects) }
+      }
     }
   }
 
   /// The link gave the node up: who waits for it there waits no more.
   public mutating func receiveUnreachable(_ owner: NodeID, into effects: inout [FarEffect]) {
-    numbers[owner] = nil
+    introduced[owner] = nil
     told &+= 1
     for far in sessions.all {
       guard far.uses.values.contains(where: { $0.owner == owner }) else { continue }
@@ -525,7 +554,9 @@ public struct FarSessions {
     _ id: SessionID, channel: UInt32, token number: UInt64, by owner: NodeID,
     into effects: inout [FarEffect]
   ) {
-    guard let far = sessions[id], let pending = far.pending.find(number) else { return }
+    guard let (far, use) = find(id, channel, owner), let pending = use.pending.find(number) else {
+      return
+    }
     let fault = Fault(.unavailable, "too much waits for the node that owns the channel")
     if pending.token == 0 { return giveUp(far, fault, &effects) }
     let mls = pending.publication.mls
@@ -550,22 +581,14 @@ public struct FarSessions {
       if owner == .none {
         wait(use, after: 0, &effects)
       } else {
-        ask(far, { $0 === use }, &effects)
+        ask(far, use, &effects)
       }
     }
   }
 
-  /// Cursors first: what the publishes bring about is then heard.
-  private mutating func ask(
-    _ far: Far, _ which: (FarUse) -> Bool, _ effects: inout [FarEffect]
-  ) {
-    for key in far.uses.keys.sorted() {
-      if let use = far.uses[key], which(use) { sendCursor(far, use, &effects) }
-    }
-    far.pending.forEach { pending in
-      if let use = far.uses[pending.channel], which(use) {
-        send(pending.publication, far, use, &effects)
-      }
-    }
+  /// The cursor first: what the publishes bring about is then heard.
+  private mutating func ask(_ far: Far, _ use: FarUse, _ effects: inout [FarEffect]) {
+    sendCursor(far, use, &effects)
+    use.pending.forEach { send($0.publication, far, use, &effects) }
   }
 }

@@ -12,8 +12,9 @@ final class Far {
   var uses: [ChannelID: FarUse] = [:]
   /// The one that was last looked for: most sessions have one.
   private var recent: FarUse?
-  /// Publishes not answered, in the order they came.
-  var pending = PendingQueue()
+  /// Publishes not answered, and the bytes of their frames.
+  private(set) var pending = 0
+  private(set) var pendingBytes = 0
   var isPaused = false
   /// Too much of it waits for answers.
   var isCrowded = false
@@ -41,6 +42,34 @@ final class Far {
     guard let found = uses[channel] else { return nil }
     recent = found
     return found
+  }
+
+  func keep(_ one: PendingPublish, for use: FarUse) {
+    use.pending.append(one)
+    pending += 1
+    pendingBytes += one.publication.frame.count
+  }
+
+  func take(_ token: UInt64, of use: FarUse) -> PendingPublish? {
+    guard let found = use.pending.take(token) else { return nil }
+    pending -= 1
+    pendingBytes -= found.publication.frame.count
+    return found
+  }
+
+  /// Nobody will answer what that node was asked.
+  func dropPending(of owner: NodeID) {
+    for use in uses.values where use.owner == owner {
+      use.pending.forEach { pendingBytes -= $0.publication.frame.count }
+      pending -= use.pending.count
+      use.pending = PendingQueue()
+    }
+  }
+
+  /// Forgets channels of which nothing is wanted any more.
+  func dropIdle() {
+    uses = uses.filter { $0.value.cursor != nil || !$0.value.pending.isEmpty || $0.value.waits }
+    recent = nil
   }
 
   /// The node has forgotten it, and whatever credit it owed there. Whether it had heard of it.
@@ -80,6 +109,8 @@ final class FarUse {
   /// The owner said that it is none: nothing is sent until a newer map names one.
   var waits = false
   var cursor: FarCursor?
+  /// In the order they came.
+  fileprivate(set) var pending = PendingQueue()
   /// Its number, as `toldTo` was told when `FarSessions.told` stood at `told`: it knows the session too.
   var number: UInt32 = 0
   var told: UInt64 = 0
@@ -92,15 +123,7 @@ final class FarUse {
 
   /// Whether the message is one for the session's cursor: it did not come before, and is not the session's own.
   func takes(_ delivery: Delivery, from own: UInt64) -> Bool {
-    guard cursor?.isAnswered == true else { return false }
-    let sequence = delivery.sequence
-    // A channel that nobody keeps counts anew with another owner.
-    guard sequence > cursor?.last ?? 0 || !ref.archived else { return false }
-    cursor?.last = sequence
-    // Read again from the archive, where nobody knows any more who sent it.
-    if delivery.producer == own || cursor?.isOwn(sequence) == true { return false }
-    cursor?.count += 1
-    return true
+    cursor?.takes(delivery, isArchived: ref.archived, from: own) == true
   }
 }
 
@@ -123,7 +146,18 @@ struct FarCursor {
   /// What the session published before the channel was another node's: not for it.
   var own: [ClosedRange<UInt64>] = []
 
-  func isOwn(_ sequence: UInt64) -> Bool {
+  mutating func takes(_ delivery: Delivery, isArchived: Bool, from own: UInt64) -> Bool {
+    let sequence = delivery.sequence
+    // A channel that nobody keeps counts anew with another owner.
+    guard isAnswered, sequence > last ?? 0 || !isArchived else { return false }
+    last = sequence
+    // Read again from the archive, where nobody knows any more who sent it.
+    if delivery.producer == own || isOwn(sequence) { return false }
+    count += 1
+    return true
+  }
+
+  private func isOwn(_ sequence: UInt64) -> Bool {
     !own.isEmpty && own.contains { $0.contains(sequence) }
   }
 }
@@ -159,8 +193,8 @@ struct FarTable {
     return found
   }
 
-  /// By id.
+  /// In an order that depends on nothing but what they are.
   var all: [Far] {
-    (slots.compactMap(\.self) + others.values).sorted { $0.id.value < $1.id.value }
+    slots.compactMap(\.self) + others.values.sorted { $0.id.value < $1.id.value }
   }
 }

@@ -28,11 +28,13 @@ public struct NearProxies: ~Copyable, Sendable {
   private var free: [Int] = []
   private var ids: [Key: SessionID] = [:]
   private var channels: [NodeID: [UInt32: ChannelRef]] = [:]
-  private var numbers: [NodeID: [ChannelID: UInt32]] = [:]
+  /// Each loop over there has a number of its own for a channel: few.
+  private var numbers: [NodeID: [ChannelID: [UInt32]]] = [:]
   /// What was looked for last: mostly the same is next.
   private var lastProxy: (key: Key, id: SessionID)?
   private var lastChannel: (node: NodeID, number: UInt32, ref: ChannelRef)?
-  private var lastNumber: (node: NodeID, channel: ChannelID, number: UInt32)?
+  private var lastNumber: (node: NodeID, channel: ChannelID, loop: Int, number: UInt32)?
+  private var lastCrowd = (asked: [SessionID](), open: [SessionID](), sessions: [SessionID]())
 
   /// `loop`: at most 253; the ids of two tables differ by it.
   public init(loop: Int = 253) {
@@ -85,11 +87,24 @@ public struct NearProxies: ~Copyable, Sendable {
     return slots[index]?.origin.session
   }
 
+  /// Those of the proxies that are open, and the sessions behind them.
+  public mutating func open(
+    among proxies: [SessionID]
+  ) -> (proxies: [SessionID], sessions: [SessionID]) {
+    // Messages that follow each other are mostly for the same ones.
+    if proxies != lastCrowd.asked {
+      let open = proxies.filter { session($0) != nil }
+      lastCrowd = (proxies, open, open.compactMap { session($0) })
+    }
+    return (lastCrowd.open, lastCrowd.sessions)
+  }
+
   /// - Returns: the proxy that ended.
   @discardableResult
   public mutating func close(_ session: SessionID, of node: NodeID) -> SessionID? {
     guard let id = ids.removeValue(forKey: Key(node: node, session: session)) else { return nil }
     lastProxy = nil
+    lastCrowd = ([], [], [])
     slots[id.index] = nil
     generations[id.index] = (generations[id.index] &+ 1) & 0xff_ffff
     free.append(id.index)
@@ -109,14 +124,19 @@ public struct NearProxies: ~Copyable, Sendable {
   // MARK: channels
 
   public mutating func introduce(_ number: UInt32, _ ref: ChannelRef, by node: NodeID) {
-    // The node has taken the number back and gives it to another channel.
-    if let old = channels[node]?[number], numbers[node]?[old.id] == number {
-      numbers[node]?[old.id] = nil
+    // The loop has taken the number back and gives it to another channel.
+    if let old = channels[node]?[number]?.id {
+      numbers[node]?[old]?.removeAll { $0 == number }
+      if numbers[node]?[old]?.isEmpty == true { numbers[node]?[old] = nil }
     }
     channels[node, default: [:]][number] = ref
-    numbers[node, default: [:]][ref.id] = number
+    numbers[node, default: [:]][ref.id, default: []].removeAll { $0 >> 24 == number >> 24 }
+    numbers[node, default: [:]][ref.id, default: []].append(number)
     (lastChannel, lastNumber) = (nil, nil)
   }
+
+  /// Numbers that the node has given.
+  public func channelCount(of node: NodeID) -> Int { channels[node]?.count ?? 0 }
 
   public mutating func channel(_ number: UInt32, of node: NodeID) -> ChannelRef? {
     if let lastChannel, lastChannel.number == number, lastChannel.node == node {
@@ -127,12 +147,17 @@ public struct NearProxies: ~Copyable, Sendable {
     return ref
   }
 
-  public mutating func number(of channel: ChannelID, for node: NodeID) -> UInt32? {
-    if let lastNumber, lastNumber.channel == channel, lastNumber.node == node {
+  /// The number that a loop of the node gave the channel; when it gave none, that of another.
+  public mutating func number(of channel: ChannelID, for node: NodeID, loop: Int) -> UInt32? {
+    if let lastNumber, lastNumber.channel == channel, lastNumber.loop == loop,
+      lastNumber.node == node
+    {
       return lastNumber.number
     }
-    guard let number = numbers[node]?[channel] else { return nil }
-    lastNumber = (node, channel, number)
+    guard let all = numbers[node]?[channel],
+      let number = all.first(where: { Int($0 >> 24) == loop }) ?? all.first
+    else { return nil }
+    lastNumber = (node, channel, loop, number)
     return number
   }
 }

@@ -3,36 +3,43 @@ internal import Engine
 
 /// A publish that its owner has not answered.
 struct PendingPublish {
-  var channel: ChannelID
   /// With the far token and, where it had none, the far producer.
   var publication: Publication
   /// The session's own.
   var token: UInt64
 }
 
-/// Publishes of one session in the order they came, mostly answered in it.
+/// Publishes of one session to one channel in the order they came, mostly answered in it.
 struct PendingQueue {
   private var items: [PendingPublish] = []
   private var head = 0
-  /// Of their frames.
-  private(set) var bytes = 0
   var isEmpty: Bool { head == items.count }
+  var count: Int { items.count - head }
 
-  mutating func append(_ one: PendingPublish) {
-    items.append(one)
-    bytes += one.publication.frame.count
+  mutating func append(_ one: PendingPublish) { items.append(one) }
+
+  /// Numbers of publishes rise.
+  private func place(_ token: UInt64) -> Int? {
+    guard head < items.count else { return nil }
+    if items[head].publication.token == token { return head }
+    let wanted = token & ~FarSessions.awaited
+    var (low, high) = (head, items.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if items[middle].publication.token & ~FarSessions.awaited < wanted {
+        low = middle + 1
+      } else {
+        high = middle
+      }
+    }
+    return low < items.count && items[low].publication.token == token ? low : nil
   }
 
-  private func place(_ number: UInt64) -> Int? {
-    items[head...].firstIndex { $0.publication.token == number }
-  }
+  func find(_ token: UInt64) -> PendingPublish? { place(token).map { items[$0] } }
 
-  func find(_ number: UInt64) -> PendingPublish? { place(number).map { items[$0] } }
-
-  mutating func take(_ number: UInt64) -> PendingPublish? {
-    guard let at = place(number) else { return nil }
+  mutating func take(_ token: UInt64) -> PendingPublish? {
+    guard let at = place(token) else { return nil }
     let found = items[at]
-    bytes -= found.publication.frame.count
     if at > head {
       items.remove(at: at)
       return found

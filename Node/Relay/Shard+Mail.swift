@@ -66,4 +66,20 @@ extension Shard {
     counts.delivered &+= 1
     counts.deliveredBytes &+= delivery.frame.count
   }
+
+  /// One message of another node for sessions of this loop.
+  func deliver(
+    _ ids: [SessionID], _ channel: ChannelRef, _ delivery: Delivery, from node: NodeID
+  ) {
+    let bytes = delivery.frame.count
+    var found = 0
+    for id in ids {
+      guard let session = sessions.find(id) else { continue }
+      session.oweFar(bytes, to: node)
+      session.deliver(channel, delivery)
+      found &+= 1
+    }
+    counts.delivered &+= found
+    counts.deliveredBytes &+= found &* bytes
+  }
 }

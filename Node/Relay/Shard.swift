@@ -77,10 +77,11 @@ final class Shard: @unchecked Sendable {
     linkOutbox.append(mail)
   }
 
-  private func gather(_ session: SessionID, _ channel: ChannelRef, _ delivery: Delivery) {
-    let link = session.loop - LinkHost.firstLoop
+  /// `sessions`: of one link.
+  private func gather(_ sessions: [SessionID], _ channel: ChannelRef, _ delivery: Delivery) {
+    let link = sessions[0].loop - LinkHost.firstLoop
     while gathered.count <= link { gathered.append(LinkGather()) }
-    gathered[link].add(session, channel, delivery)
+    gathered[link].add(sessions, channel, delivery)
     hasGathered = true
   }
 
@@ -264,7 +265,12 @@ final class Shard: @unchecked Sendable {
     isRunningEffects = true
     while !engine.effects.isEmpty {
       engine.drainEffects(into: &effects)
-      for effect in effects { run(effect) }
+      for at in effects.indices {
+        // Taken out, not copied: a copy counts references.
+        var effect = Effect.wake(.distantFuture)
+        swap(&effect, &effects[at])
+        run(effect)
+      }
       effects.removeAll(keepingCapacity: true)
     }
     isRunningEffects = false
@@ -278,10 +284,12 @@ final class Shard: @unchecked Sendable {
       } else if session == SlimHub.session {
         slim.receive(delivery, of: channel)
       } else if session.loop >= LinkHost.firstLoop {
-        gather(session, channel, delivery)
+        gather([session], channel, delivery)
       } else {
         post(.deliver(session, channel, delivery), to: session.loop)
       }
+    case .deliverFar(let sessions, let channel, let delivery):
+      gather(sessions, channel, delivery)
     case .answer(let session, let channel, let token, let mls, let outcome):
       count(outcome)
       if session.loop == index {

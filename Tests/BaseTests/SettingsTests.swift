@@ -81,8 +81,8 @@ private func fault(_ body: () throws -> Void) -> Fault? {
       ("zebra = 1", "p.toml:1: unknown setting zebra"),
       ("grpc = 5000", "p.toml:1: grpc wants HOST:PORT or off, not 5000"),
       ("grpc = \"5000\"", "p.toml:1: grpc wants HOST:PORT or off, not \"5000\""),
-      ("loops = \"2\"", "p.toml:1: loops wants a whole number from 0 to 56, not \"2\""),
-      ("loops = 256", "p.toml:1: loops wants a whole number from 0 to 56, not 256"),
+      ("loops = \"2\"", "p.toml:1: loops wants a whole number from 0 to 55, not \"2\""),
+      ("loops = 256", "p.toml:1: loops wants a whole number from 0 to 55, not 256"),
       ("insecure = \"true\"", "p.toml:1: insecure wants true or false, not \"true\""),
       ("insecure = 1", "p.toml:1: insecure wants true or false, not 1"),
       (
@@ -148,10 +148,10 @@ private func fault(_ body: () throws -> Void) -> Fault? {
     arguments: [
       (
         ["POSTHOUSE_LOOPS": "many"], [],
-        "POSTHOUSE_LOOPS wants a whole number from 0 to 56, not \"many\""
+        "POSTHOUSE_LOOPS wants a whole number from 0 to 55, not \"many\""
       ),
       ([:], ["--auth", "maybe"], "--auth wants one of required, open, not \"maybe\""),
-      ([:], ["--set", "loops=x"], "--set loops wants a whole number from 0 to 56, not \"x\""),
+      ([:], ["--set", "loops=x"], "--set loops wants a whole number from 0 to 55, not \"x\""),
       ([:], ["--set", "loop=1"], "--set: unknown setting loop; did you mean loops?"),
     ] as [([String: String], [String], String)])
   func wrongValues(_ environment: [String: String], _ arguments: [String], _ message: String) throws

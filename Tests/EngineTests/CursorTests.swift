@@ -81,6 +81,58 @@ struct CursorTests {
     #expect(sequences(rig.hear(), of: 2) == [10])
   }
 
+  @Test(
+    "Sessions behind one link get a message together; what is not for all of them, each by itself")
+  func together() {
+    var settings = EngineSettings()
+    settings.creditBytes = 50
+    let rig = EngineRig(settings)
+    func far(_ loop: Int, _ index: Int) -> SessionID {
+      SessionID(loop: loop, generation: 1, index: index)
+    }
+    func subscribe(_ id: SessionID, limit: UInt64 = 0) {
+      rig.turn {
+        $0.receiveSubscribe(
+          id, kind: .service, principal: EngineRig.principal(ref.org), channel: ref, start: .live,
+          follow: true, limit: limit, token: 7, at: $1)
+      }
+    }
+    for index in 1...3 { subscribe(far(200, index)) }
+    subscribe(far(201, 4))
+    subscribe(far(200, 5), limit: 2)
+    // No link is behind the last number of a loop, or this engine's own.
+    subscribe(far(255, 6))
+    rig.subscribe(7, ref)
+    _ = rig.hear()
+    // From one of them, which does not get it.
+    rig.turn {
+      $0.receivePublish(
+        far(200, 2), kind: .service, principal: EngineRig.principal(ref.org), channel: ref,
+        Publication(frame: EngineRig.frame("a"), hasSuffix: true, type: 1), at: $1)
+    }
+    #expect(
+      rig.hear() == [
+        "deliver 6 1 a", "deliver 7 1 a", "deliver 1,3,5 1 a", "deliver 4 1 a",
+      ])
+    rig.publish(8, ref, "b", token: 0)
+    #expect(
+      rig.hear() == [
+        "deliver 5 2 b", "ended 5", "deliver 7 2 b", "deliver 6 2 b", "deliver 1,2,3 2 b",
+        "deliver 4 2 b",
+      ])
+    // 14 bytes each: the one that published has credit for one more than the others.
+    rig.publish(8, ref, "c", token: 0)
+    #expect(rig.hear().filter { $0.hasPrefix("deliver 1,2,3 3") }.count == 1)
+    rig.publish(8, ref, "d", token: 0)
+    #expect(rig.hear() == ["deliver 2 4 d"])
+    for index in 1...3 {
+      rig.turn { $0.receiveCredit(far(200, index), bytes: 42, at: $1) }
+    }
+    #expect(rig.hear() == ["deliver 1 4 d", "deliver 3 4 d"])
+    rig.publish(8, ref, "e", token: 0)
+    #expect(rig.hear().filter { $0.contains(",") } == ["deliver 2,1,3 5 e"])
+  }
+
   @Test("A stalled subscriber costs its sibling nothing, and later gets everything")
   func sibling() {
     var settings = EngineSettings()

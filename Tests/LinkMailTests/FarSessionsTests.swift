@@ -400,7 +400,7 @@ import Testing
 
   @Test("Numbers of channels that nobody uses any more are given to others; one stream has a bound")
   func numbers() {
-    var far = FarSessions(loop: 0, writer: 1)
+    var far = FarSessions(loop: 0, writer: 1, numbers: 64)
     let (owner, who) = (NodeID(5), EngineRig.principal("acme"))
     var made: [FarEffect] = []
     let kept = EngineRig.channel("acme/ns/kept")
@@ -410,22 +410,94 @@ import Testing
         into: &made)
     }
     use(SessionID(1), kept)
-    var most: UInt32 = 0
-    for n in 0..<(Limits.farChannels + 500) {
-      let id = SessionID(loop: 0, generation: UInt32(n & 0xff_ffff), index: 2)
+    // When each number was given last: it rests for as many as are given in between.
+    var given: [UInt32: Int] = [:]
+    var rests: [Int] = []
+    for n in 0..<1_000 {
+      let id = SessionID(loop: 0, generation: UInt32(n), index: 2)
       made = []
       use(id, EngineRig.channel("acme/ns/c\(n)"))
-      for case .mail(_, .channel(let number, _, _)) in made { most = max(most, number) }
+      for case .mail(_, .channel(let number, _, _)) in made {
+        if let before = given.updateValue(n, forKey: number) { rests.append(n - before) }
+      }
       far.close(id, into: &made)
     }
-    #expect(most == UInt32(Limits.farChannels - 1))
+    #expect(given.keys.max() == 128 && given[0] == nil)
+    #expect(rests.min() ?? 0 > 64)
     made = []
     use(SessionID(3), kept)
-    #expect(words(&made).last == "subscribe 3 0 live 0 as \(Limits.farChannels + 502)")
+    #expect(words(&made).last == "subscribe 3 0 live 0 as 1002")
+  }
+
+  @Test("What all sessions use of others' channels has a bound, and room again when some have gone")
+  func manyChannels() {
+    var far = FarSessions(loop: 0, writer: 1, numbers: 64)
+    let (owner, who) = (NodeID(5), EngineRig.principal("acme"))
+    var made: [FarEffect] = []
+    func use(_ id: SessionID, _ n: Int) {
+      far.subscribe(
+        id, who, .service, EngineRig.channel("acme/x/c\(n)"), start: .live, follow: true, limit: 0,
+        token: 1, to: owner, into: &made)
+    }
+    for n in 0..<512 { use(SessionID(1), n) }
+    made = []
+    use(SessionID(2), 512)
+    #expect(words(&made) == ["end 2: unavailable"])
+    far.close(SessionID(1), into: &made)
+    for n in 0..<1_024 {
+      made = []
+      use(SessionID(3), n)
+    }
+    #expect(words(&made).contains { $0.hasPrefix("subscribe 3") })
+  }
+
+  @Test("One stream has a bound on channels; those it has left do not count")
+  func channelsOfOne() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, who) = (NodeID(5), EngineRig.principal("acme"))
+    var made: [FarEffect] = []
+    func use(_ id: SessionID, _ ref: ChannelRef) {
+      far.subscribe(
+        id, who, .service, ref, start: .live, follow: true, limit: 0, token: 1, to: owner,
+        into: &made)
+    }
+    for n in 0...(Limits.farChannelsPerSession + 10) {
+      let ref = EngineRig.channel("acme/x/c\(n)")
+      use(SessionID(3), ref)
+      far.unsubscribe(SessionID(3), ref, into: &made)
+    }
+    #expect(words(&made).last?.hasPrefix("unsubscribe 3") == true)
     for n in 0...Limits.farChannelsPerSession {
       use(SessionID(4), EngineRig.channel("acme/x/c\(n)"))
     }
     #expect(words(&made).last == "end 4: unavailable")
+  }
+
+  @Test("An owner that ends a session answers it no more: nothing of it is kept for that owner")
+  func ended() {
+    var far = FarSessions(loop: 0, writer: 1)
+    let (owner, other, who) = (NodeID(5), NodeID(6), EngineRig.principal("acme"))
+    let id = SessionID(1)
+    var made: [FarEffect] = []
+    for (name, to) in [("one", owner), ("one", owner), ("two", other)] {
+      far.publish(
+        id, who, .service, EngineRig.channel("acme/ns/\(name)"),
+        Publication(frame: EngineRig.frame("m"), hasSuffix: true, type: 1, token: 9), to: to,
+        into: &made)
+    }
+    made = []
+    far.receive(.end(id, Fault(.unavailable, "too many")), from: owner, into: &made)
+    #expect(words(&made) == ["end 1: unavailable"])
+    // The host ends its stream; the other owner's answer is still to come.
+    far.close(id, into: &made)
+    #expect(far.count == 1)
+    far.receive(
+      .answer(
+        id, channel: 1, token: 3 | FarSessions.awaited, mls: .none,
+        .accepted(sequence: 1, duplicate: false)),
+      from: other, into: &made)
+    #expect(far.count == 0)
+    #expect(words(&made) == ["answer 1 9", "closed 1"])
   }
 
   @Test("Small credit is gathered, much is told at once, and none is told of a node that forgot")

@@ -215,6 +215,11 @@ final class FarWorld {
       case .deliver(let proxy, let ref, let delivery):
         guard let (origin, number) = place(proxy, ref) else { continue }
         enqueue(1, .deliver([origin.session], channel: number, delivery))
+      case .deliverFar(let proxies, let ref, let delivery):
+        for proxy in proxies {
+          guard let (origin, number) = place(proxy, ref) else { continue }
+          enqueue(1, .deliver([origin.session], channel: number, delivery))
+        }
       case .answer(let proxy, let ref, let token, let mls, let outcome):
         guard let (origin, number) = place(proxy, ref) else { continue }
         let result: LinkOutcome =
@@ -238,7 +243,8 @@ final class FarWorld {
   }
 
   private func place(_ proxy: SessionID, _ ref: ChannelRef) -> (NearProxies.Origin, UInt32)? {
-    guard let origin = near.origin(proxy), let number = near.number(of: ref.id, for: Self.home)
+    guard let origin = near.origin(proxy),
+      let number = near.number(of: ref.id, for: Self.home, loop: origin.session.loop)
     else { return nil }
     return (origin, number)
   }

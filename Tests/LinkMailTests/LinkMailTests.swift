@@ -2,6 +2,7 @@ import Base
 import Codec
 import Engine
 import Link
+import TestKit
 import Testing
 
 @testable import LinkMail
@@ -10,6 +11,45 @@ import Testing
   private static func frame(_ count: Int) -> Bytes {
     let message = (0..<count).map { UInt8(truncatingIfNeeded: $0 * 7 + 1) }
     return Bytes([0] + bigEndianBytes(UInt32(count)) + message)
+  }
+
+  @Test(
+    "A number that one loop gives to another channel leaves the other loops' numbers as they are")
+  func numbersOfLoops() {
+    var near = NearProxies()
+    let node = NodeID(5)
+    let (x, y) = (EngineRig.channel("acme/ns/x"), EngineRig.channel("acme/ns/y"))
+    let (first, second) = (UInt32(0), UInt32(1 << 24))
+    near.introduce(second, x, by: node)
+    near.introduce(first, x, by: node)
+    #expect(near.number(of: x.id, for: node, loop: 0) == first)
+    #expect(near.number(of: x.id, for: node, loop: 1) == second)
+    #expect(near.number(of: x.id, for: node, loop: 7) != nil)
+    near.introduce(first, y, by: node)
+    #expect(near.number(of: x.id, for: node, loop: 0) == second)
+    #expect(near.number(of: x.id, for: node, loop: 1) == second)
+    #expect(near.number(of: y.id, for: node, loop: 0) == first)
+    near.introduce(second, y, by: node)
+    #expect(near.number(of: x.id, for: node, loop: 1) == nil)
+    #expect(near.channelCount(of: node) == 2)
+  }
+
+  @Test("Of several proxies those are found that are open, also when one has just closed")
+  func crowd() {
+    var near = NearProxies()
+    let (node, who) = (NodeID(5), EngineRig.principal("acme"))
+    let sessions = (0..<4).map { SessionID(loop: 0, generation: 0, index: $0) }
+    let proxies = sessions.map { near.open($0, of: node, who, .skytale) }
+    for _ in 0..<2 {
+      let found = near.open(among: proxies)
+      #expect(found.proxies == proxies && found.sessions == sessions)
+    }
+    near.close(sessions[1], of: node)
+    let again = near.open(SessionID(loop: 0, generation: 1, index: 1), of: node, who, .skytale)
+    let found = near.open(among: proxies)
+    #expect(found.sessions == [sessions[0], sessions[2], sessions[3]])
+    #expect(found.proxies == [proxies[0], proxies[2], proxies[3]])
+    #expect(!found.proxies.contains(again))
   }
 
   private static let session = SessionID(loop: 3, generation: 9, index: 77)

@@ -55,6 +55,36 @@ import Testing
     #expect(world.nodes[1].session.counts.refusals == 1)
   }
 
+  private final class Load: Sendable {}
+
+  @Test("What is confirmed is let go, however much was sent before")
+  func letsGo() {
+    let now = Instant(nanoseconds: 1)
+    var made: [LinkEffect<Load>] = []
+    var session = LinkSession<Load>(
+      me: NodeID(1), peer: NodeID(2), incarnation: 1, at: now, into: &made)
+    session.receiveConnected(at: now, into: &made)
+    session.receive(
+      LinkHello(
+        node: NodeID(2), incarnation: 1, epoch: 0, versions: 1...2, heardIncarnation: 0,
+        heardEpoch: 0, received: 0), at: now, into: &made)
+    #expect(session.isUp)
+    weak var last: Load?
+    var total: UInt64 = 0
+    for sent in [1, 60, 300] as [UInt64] {
+      total += sent
+      for _ in 0..<sent {
+        let load = Load()
+        last = load
+        _ = session.enqueue(load, bytes: 1, into: &made)
+      }
+      made = []
+      #expect(last != nil)
+      session.receive(acknowledged: total, at: now, into: &made)
+      #expect(last == nil)
+    }
+  }
+
   @Test(
     "A connection that ends costs nothing: what was not confirmed comes again, what came is not doubled"
   )

@@ -90,13 +90,13 @@ struct ClusterLinkTests {
     #expect(gather.isEmpty)
     // The second one comes from further back, the third has a hole, another channel comes between.
     for sequence in 3...6 as ClosedRange<UInt64> {
-      gather.add(session(1), seven, delivery(sequence))
+      gather.add([session(1)], seven, delivery(sequence))
     }
     for sequence in 1...5 as ClosedRange<UInt64> {
-      gather.add(session(2), seven, delivery(sequence))
+      gather.add([session(2)], seven, delivery(sequence))
     }
-    gather.add(session(2), nine, delivery(1))
-    for sequence in [2, 4, 8] as [UInt64] { gather.add(session(3), seven, delivery(sequence)) }
+    gather.add([session(2)], nine, delivery(1))
+    for sequence in [2, 4, 8] as [UInt64] { gather.add([session(3)], seven, delivery(sequence)) }
     let ready = gather.take()
     #expect(gather.isEmpty)
     #expect(ready.map(\.channel.name) == Array(repeating: seven.name, count: 7) + [nine.name])
@@ -108,11 +108,18 @@ struct ClusterLinkTests {
     let many = Limits.linkDeliverSessions + 5
     for index in 0..<many {
       for sequence in 1...3 as ClosedRange<UInt64> {
-        gather.add(session(index), seven, delivery(sequence))
+        gather.add([session(index)], seven, delivery(sequence))
       }
     }
-    let parts = gather.take()
-    #expect(parts.map(\.delivery.sequence) == [1, 1, 2, 2, 3, 3])
+    // The same, each message for all of them at once.
+    for sequence in 4...5 as ClosedRange<UInt64> {
+      gather.add((0..<many).map(session), seven, delivery(sequence))
+    }
+    gather.add([session(many), session(many + 1)], seven, delivery(5))
+    let all = gather.take()
+    #expect(all.map(\.delivery.sequence) == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    #expect(all.last?.sessions.count == 7)
+    let parts = all.filter { $0.delivery.sequence <= 3 }
     #expect(parts.allSatisfy { $0.sessions.count <= Limits.linkDeliverSessions })
     #expect(Set(parts.filter { $0.delivery.sequence == 2 }.flatMap(\.sessions)).count == many)
   }

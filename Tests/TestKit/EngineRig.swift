@@ -215,6 +215,8 @@ public final class EngineRig {
   public static func line(_ effect: Effect) -> String? {
     switch effect {
     case .deliver(let s, _, let d): "deliver \(s.index) \(d.sequence) \(text(d.frame))"
+    case .deliverFar(let all, _, let d):
+      "deliver \(all.map { "\($0.index)" }.joined(separator: ",")) \(d.sequence) \(text(d.frame))"
     case .answer(let s, _, let token, _, .accepted(let sequence, let duplicate)):
       "accepted \(s.index) #\(token) \(sequence)\(duplicate ? " again" : "")"
     case .answer(let s, _, let token, _, .refused(let fault, let winner)):

@@ -154,6 +154,7 @@ final class SimNode {
   private func carryOut(_ effect: Effect, _ shard: Int) {
     switch effect {
     case .deliver(let id, let ref, let d): deliver(id, ref, d)
+    case .deliverFar(let ids, let ref, let d): for id in ids { deliver(id, ref, d) }
     case .answer(let id, let ref, let token, _, let outcome):
       world.note(2, token)
       answered(ref, token, outcome)

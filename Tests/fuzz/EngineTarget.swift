@@ -137,7 +137,7 @@ private struct EngineHost {
       let value = random.bytes(20 * random.below(3) + (random.oneIn(8) ? 1 : 0))
       engine.receiveRow(
         ticket: ticket, row: random.oneIn(3) ? nil : Row(key: key, value: value), at: now)
-    case .deliver(_, _, let delivery):
+    case .deliver(_, _, let delivery), .deliverFar(_, _, let delivery):
       guard delivered == 0 || delivery.sequence > delivered else {
         throw Finding("sequence \(delivery.sequence) after \(delivered)")
       }

@@ -161,7 +161,8 @@ public final class Connection: EventSource, @unchecked Sendable {
       return
     }
     let room = loop.readBuffer
-    var budget = 4
+    // TLS gives a record at a time, at most 16 KiB.
+    var budget = wire == nil ? 4 : 16
     while budget > 0 {
       let n = wireIsBroken ? readPlain(room) : wire?.read(into: room) ?? readPlain(room)
       if n > 0 {

@@ -2,8 +2,8 @@ import Base
 import Engine
 
 /// Messages of a shard for the sessions of one other node, until its turn ends: one that several of them get leaves once.
-/// Engines tell it session by session, each in the order of the channel; so within a channel what leaves is in the order of
-/// sequences.
+/// Engines tell a live one for all that stand alike, and others session by session, each in the order of the channel; within
+/// a channel what leaves is in the order of sequences.
 struct LinkGather {
   /// A message and the proxies of those that get it.
   struct Ready: Sendable {
@@ -12,8 +12,8 @@ struct LinkGather {
     let delivery: Delivery
 
     /// One that was read from the archive tells less than one that is just written.
-    func hasRoom(for other: Delivery) -> Bool {
-      sessions.count < Limits.linkDeliverSessions && delivery.producer == other.producer
+    func isLike(_ other: Delivery) -> Bool {
+      delivery.producer == other.producer
         && (delivery.publisher == nil) == (other.publisher == nil)
     }
   }
@@ -23,37 +23,41 @@ struct LinkGather {
   private var places: [ChannelID: Int] = [:]
   /// Where the last one went: the next of its session mostly goes right behind.
   private var last: (channel: ChannelID, place: Int, at: Int)?
-  /// Sessions of the last message that left: the next has as many, mostly.
-  private var usual = 1
 
   var isEmpty: Bool { channels.isEmpty }
 
-  mutating func add(_ session: SessionID, _ channel: ChannelRef, _ delivery: Delivery) {
+  mutating func add(_ sessions: [SessionID], _ channel: ChannelRef, _ delivery: Delivery) {
     let place = place(of: channel.id)
     let sequence = delivery.sequence
     var at = 0
     if let last, last.channel == channel.id {
-      // Live, a message goes to all before the next one comes.
+      // Mostly one after the other.
       at = channels[place][last.at].delivery.sequence == sequence ? last.at : last.at + 1
     }
     let count = channels[place].count
     if at >= count || channels[place][at].delivery.sequence != sequence {
       at = firstNot(before: sequence, in: channels[place])
     }
+    var left = sessions[...]
     while at < count, channels[place][at].delivery.sequence == sequence {
-      if channels[place][at].hasRoom(for: delivery) {
-        channels[place][at].sessions.append(session)
+      let room = Limits.linkDeliverSessions - channels[place][at].sessions.count
+      if room > 0, channels[place][at].isLike(delivery) {
+        channels[place][at].sessions += left.prefix(room)
+        left = left.dropFirst(room)
         last = (channel.id, place, at)
-        return
+        if left.isEmpty { return }
       }
       at += 1
     }
-    var sessions: [SessionID] = []
-    sessions.reserveCapacity(min(usual, 16))
-    sessions.append(session)
-    channels[place].insert(
-      Ready(sessions: sessions, channel: channel, delivery: delivery), at: at)
-    last = (channel.id, place, at)
+    repeat {
+      let part = left.prefix(Limits.linkDeliverSessions)
+      left = left.dropFirst(part.count)
+      let all = part.count == sessions.count ? sessions : Array(part)
+      channels[place].insert(
+        Ready(sessions: all, channel: channel, delivery: delivery), at: at)
+      last = (channel.id, place, at)
+      at += 1
+    } while !left.isEmpty
   }
 
   private mutating func place(of channel: ChannelID) -> Int {
@@ -77,7 +81,6 @@ struct LinkGather {
   /// All of it, in the order in which it is to leave; it is empty then.
   mutating func take() -> [Ready] {
     let all = channels.count == 1 ? channels[0] : Array(channels.joined())
-    usual = max(1, all.last?.sessions.count ?? 1)
     channels.removeAll(keepingCapacity: channels.count <= 64)
     places.removeAll(keepingCapacity: places.count <= 64)
     last = nil

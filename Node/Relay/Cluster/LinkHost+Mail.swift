@@ -12,10 +12,12 @@ extension LinkHost {
     var unreachable: [NodeID] = []
     var last: NodeLink?
     for one in asked {
-      if last?.peer != one.node { last = link(to: one.node) }
+      if last?.peer != one.node {
+        if unreachable.contains(one.node) { continue }
+        last = link(to: one.node)
+      }
       guard let link = last else {
         // There are too many nodes: nobody is to wait for this one.
-        if unreachable.contains(one.node) { continue }
         unreachable.append(one.node)
         put(.unreachable(one.node, generation: one.generation), for: shard)
         continue
@@ -82,13 +84,11 @@ extension LinkHost {
   private func deliver(
     _ ids: [SessionID], _ channel: UInt32, _ delivery: Delivery, from link: NodeLink
   ) {
-    let first = ids[0].loop
-    if ids.allSatisfy({ $0.loop == first }) {
-      return hand(ids[0], channel, link) { .deliver(ids, channel: $0, delivery) }
+    // Messages that follow each other are mostly for the same ones.
+    if ids != link.crowd.all {
+      link.crowd = (ids, Dictionary(grouping: ids, by: \.loop).values.map(\.self))
     }
-    var byLoop: [Int: [SessionID]] = [:]
-    for id in ids { byLoop[id.loop, default: []].append(id) }
-    for part in byLoop.values {
+    for part in link.crowd.byLoop {
       hand(part[0], channel, link) { .deliver(part, channel: $0, delivery) }
     }
   }
@@ -96,12 +96,15 @@ extension LinkHost {
 
 /// The numbers that each loop gave channels. Owners hear those of all loops and answer with any one of them.
 struct ChannelNumbers {
+  /// What was looked for last: mostly the same is next.
+  private var last: (number: UInt32, loop: Int, found: UInt32)?
   private var ids: [UInt32: ChannelID] = [:]
   private var numbers: [ChannelID: [Int: UInt32]] = [:]
 
   /// Looks at mail on its way out. `ofMany`: with one loop there is nothing to tell apart.
   mutating func note(_ mail: LinkMail, ofMany: Bool) {
     guard ofMany, case .channel(let number, let family, let name) = mail else { return }
+    last = nil
     let id = ChannelID(family: family, name: name)
     if let old = ids[number], old != id {
       // The loop has taken the number back and gives it to another channel.
@@ -113,10 +116,12 @@ struct ChannelNumbers {
   }
 
   /// nil: that loop has named no such channel.
-  func find(_ number: UInt32, for loop: Int) -> UInt32? {
+  mutating func find(_ number: UInt32, for loop: Int) -> UInt32? {
     if Int(number >> 24) == loop { return number }
-    guard let id = ids[number] else { return nil }
-    return numbers[id]?[loop]
+    if let last, last.number == number, last.loop == loop { return last.found }
+    guard let id = ids[number], let found = numbers[id]?[loop] else { return nil }
+    last = (number, loop, found)
+    return found
   }
 }
 

@@ -1,6 +1,7 @@
 import Base
 import Engine
 import LinkMail
+import Report
 import Ring
 
 // The owner's side: sessions of other nodes that use channels of this one.
@@ -11,6 +12,10 @@ extension LinkHost {
     case .opened(let id, let principal, let kind): open(id, principal, kind, on: link)
     case .channel(let number, let family, let name):
       guard let ref = channel(family, name) else { return stray(link) }
+      guard link.near.channelCount(of: link.peer) < Limits.linkChannels else {
+        node.log.error("link gives up: too many channels", ["peer": .of(link.name)])
+        return abandon(link)
+      }
       link.refused.remove(number)
       link.near.introduce(number, ref, by: link.peer)
     case .publish(let id, let number, let publication):
@@ -104,7 +109,7 @@ extension LinkHost {
   /// Mail for the shard of a channel.
   private func put(_ mail: Mail, for proxy: SessionID, of ref: ChannelRef, on link: NodeLink) {
     let shard = Int(ref.id.slot) % node.shardCount
-    link.with(proxy, shards: node.shardCount) { $0.known |= 1 << UInt64(shard) }
+    link.with(proxy) { $0.known |= 1 << UInt64(shard) }
     inbox[shard].append(mail)
     hasInput = true
   }
@@ -112,14 +117,8 @@ extension LinkHost {
   /// Gives the shards their credit back, as `Session.settle` does.
   private func credit(_ id: SessionID, _ bytes: Int, on link: NodeLink) {
     guard let proxy = link.near.proxy(of: id, of: link.peer) else { return stray(link) }
-    link.with(proxy, shards: node.shardCount) { state in
-      var left = bytes
-      for shard in state.owed.indices where state.owed[shard] > 0 && left > 0 {
-        let paid = min(left, state.owed[shard])
-        state.owed[shard] -= paid
-        left -= paid
-        inbox[shard].append(.credit(proxy, bytes: paid))
-      }
+    link.settle(bytes, proxy) { shard, paid in
+      inbox[shard].append(.credit(proxy, bytes: paid))
     }
     hasInput = true
   }
@@ -127,7 +126,7 @@ extension LinkHost {
   /// A proxy has gone: the shards hear of it, but for one.
   private func end(_ proxy: SessionID, on link: NodeLink, sparing spared: Int = -1) {
     if link.isOwn { slim.note(proxy, is: nil) }
-    let known = link.forget(proxy, shards: node.shardCount)
+    let known = link.forget(proxy)
     for shard in inbox.indices where shard != spared && known & (1 << UInt64(shard)) != 0 {
       inbox[shard].append(.closed(proxy))
       hasInput = true
@@ -164,14 +163,14 @@ extension LinkHost {
       end(id, on: link, sparing: shard)
     case .pause(let id, let reason):
       guard let (link, _) = place(id) else { return }
-      let isFirst = link.with(id, shards: node.shardCount) { proxy in
+      let isFirst = link.with(id) { proxy in
         defer { proxy.pauses |= 1 << UInt64(reason) }
         return proxy.pauses == 0
       }
       if isFirst { tell(id) { .pause($0) } }
     case .resume(let id, let reason):
       guard let (link, _) = place(id) else { return }
-      let isLast = link.with(id, shards: node.shardCount) { proxy in
+      let isLast = link.with(id) { proxy in
         guard proxy.pauses & (1 << UInt64(reason)) != 0 else { return false }
         proxy.pauses &= ~(1 << UInt64(reason))
         return proxy.pauses == 0
@@ -209,7 +208,7 @@ extension LinkHost {
     _ proxy: SessionID, _ ref: ChannelRef, _ make: (SessionID, UInt32) -> LinkMail
   ) {
     guard let (link, session) = find(proxy),
-      let number = link.near.number(of: ref.id, for: link.peer)
+      let number = link.near.number(of: ref.id, for: link.peer, loop: session.loop)
     else { return }
     flushAnswers(link)
     _ = enqueue(make(session, number), on: link)
@@ -221,7 +220,7 @@ extension LinkHost {
     _ outcome: PublishOutcome
   ) {
     guard let (link, session) = find(proxy),
-      let number = link.near.number(of: ref.id, for: link.peer)
+      let number = link.near.number(of: ref.id, for: link.peer, loop: session.loop)
     else { return }
     if case .accepted(let sequence, false) = outcome, mls != .commit, link.version >= 2 {
       if link.answers?.takes(session, number, token: token, sequence: sequence) == true { return }
@@ -239,19 +238,15 @@ extension LinkHost {
   /// One message for several sessions of a node goes there once.
   private func deliver(_ ready: LinkGather.Ready, from shard: Int) {
     let index = ready.sessions[0].loop - Self.firstLoop
-    guard index >= 0, index < links.count,
-      let number = links[index].near.number(of: ready.channel.id, for: links[index].peer)
-    else { return }
+    guard index >= 0, index < links.count else { return }
     let link = links[index]
     let cost = ready.delivery.frame.count
-    var sessions: [SessionID] = []
-    sessions.reserveCapacity(ready.sessions.count)
-    for proxy in ready.sessions {
-      guard let session = link.near.session(proxy) else { continue }
-      link.owe(cost, proxy, to: shard, shards: node.shardCount)
-      sessions.append(session)
-    }
-    if sessions.isEmpty { return }
+    let (proxies, sessions) = link.near.open(among: ready.sessions)
+    // Whatever loop it is of, the node knows the channel by it.
+    guard let first = sessions.first,
+      let number = link.near.number(of: ready.channel.id, for: link.peer, loop: first.loop)
+    else { return }
+    for proxy in proxies { link.owe(cost, proxy, to: shard) }
     link.traffic.deliveriesSent &+= sessions.count
     link.traffic.messagesSent &+= 1
     _ = enqueue(.deliver(sessions, channel: number, ready.delivery), on: link)

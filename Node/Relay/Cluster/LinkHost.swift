@@ -15,7 +15,7 @@ import Tls
 final class LinkHost: ClusterPeers, @unchecked Sendable {
   static let path = "/posthouse.cluster.v1.Cluster/Link"
   /// In place of a loop in the ids of proxies: this and the index of the link.
-  static let firstLoop = 128
+  static let firstLoop = SessionID.firstLinkLoop
 
   enum PeerEvent: Sendable {
     case up, down
@@ -79,7 +79,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     loop = node.loops[0]
     inbox = Array(repeating: [], count: node.shardCount)
     farInbox = Array(repeating: [], count: node.shardCount)
-    let home = NodeLink(index: 0, peer: own, isOwn: true)
+    let home = NodeLink(index: 0, shards: node.shardCount, peer: own, isOwn: true)
     links = [home]
     byNode[own] = home
     slim = LinkSlim(self)
@@ -150,14 +150,15 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       node.log.error("too many nodes for links", ["node": .of(id)])
       return nil
     }
-    let link = NodeLink(index: links.count, peer: id, isOwn: false)
+    let link = NodeLink(
+      index: links.count, shards: node.shardCount, peer: id, isOwn: false)
     link.name = id.description
     links.append(link)
     byNode[id] = link
     var made: [LinkEffect<LinkMail>] = []
     link.session = LinkSession(
       me: own, peer: id, incarnation: incarnation, settings: settings, at: now, into: &made)
-    run(link, made)
+    run(link, &made)
     watch()
     return link
   }
@@ -222,7 +223,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     let admission =
       link.session?.enqueue(mail, bytes: mail.cost, isEssential: !isPublish, into: &made)
       ?? .unreachable
-    run(link, made)
+    run(link, &made)
     made.removeAll(keepingCapacity: made.count <= 4_096)
     swap(&made, &spare)
     if admission == .full, !isPublish {
@@ -232,22 +233,27 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     return admission
   }
 
-  private func abandon(_ link: NodeLink) {
+  func abandon(_ link: NodeLink) {
     var made: [LinkEffect<LinkMail>] = []
     link.session?.abandon(at: now, into: &made)
-    run(link, made)
+    run(link, &made)
   }
 
   // MARK: effects of link sessions
 
-  private func run(_ link: NodeLink, _ made: [LinkEffect<LinkMail>]) {
+  private func run(_ link: NodeLink, _ made: inout [LinkEffect<LinkMail>]) {
     // What one of them brings about comes after those at hand: sequences leave in order.
     if isRunning {
       for effect in made { effects.append((link, effect)) }
       return
     }
     isRunning = true
-    for effect in made { perform(effect, link) }
+    for at in made.indices {
+      // Taken out, not copied: a copy counts references.
+      var effect = LinkEffect<LinkMail>.acknowledge(0)
+      swap(&effect, &made[at])
+      perform(effect, link)
+    }
     var at = 0
     while at < effects.count {
       let (link, effect) = effects[at]
@@ -323,7 +329,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       guard let self, !isOver else { return }
       var made: [LinkEffect<LinkMail>] = []
       link.session?.receiveTick(at: now, into: &made)
-      run(link, made)
+      run(link, &made)
     }
   }
 
@@ -351,7 +357,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   private func fail(_ link: NodeLink) {
     var made: [LinkEffect<LinkMail>] = []
     link.session?.receiveDisconnected(at: now, into: &made)
-    run(link, made)
+    run(link, &made)
   }
 
   private func accept(_ call: GrpcCall) -> (any GrpcHandler)? {
@@ -381,7 +387,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     guard link.stream === stream else { return stream.close() }
     var made: [LinkEffect<LinkMail>] = []
     link.session?.receiveConnected(at: now, into: &made)
-    run(link, made)
+    run(link, &made)
   }
 
   func receiveDisconnected(_ stream: LinkStream, _ why: String) {
@@ -439,7 +445,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       link.session?.receive(acknowledged: upTo, at: now, into: &made)
     }
     link.hasHeard = true
-    run(link, made)
+    run(link, &made)
     made.removeAll(keepingCapacity: made.count <= 4_096)
     swap(&made, &spare)
   }
@@ -472,7 +478,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
       return dueSoon(link)
     }
     link.hasHeard = false
-    run(link, made)
+    run(link, &made)
   }
 
   /// Answers that nobody waits for leave with others, when they are many, or in a moment.

@@ -24,8 +24,13 @@ final class NodeLink {
   /// Rises whenever what was agreed became void.
   var generation: UInt32 = 0
   var near: NearProxies
+  private let shards: Int
   /// By the index of their ids.
   private var proxies: [Proxy] = []
+  /// Cost of what each shard has sent and the session has not yet put on its socket; `shards` figures for each proxy.
+  private var owed: [Int] = []
+  /// Who got the last message from there, together and by loop.
+  var crowd: (all: [SessionID], byLoop: [[SessionID]]) = ([], [])
   /// Answers for a session over there that make one word so far.
   var answers: AnswerRun?
   /// What both ends speak; 0: not known yet. One process of the peer never changes it.
@@ -50,16 +55,15 @@ final class NodeLink {
 
   /// What the host keeps of a proxy beside its id.
   struct Proxy {
-    /// Cost of what each shard has sent and the session has not yet put on its socket.
-    var owed: [Int]
     /// Shards that have heard of it.
     var known: UInt64 = 0
     /// Reasons to read no further, as `Session.pause(by:)` has them.
     var pauses: UInt64 = 0
   }
 
-  init(index: Int, peer: NodeID, isOwn: Bool) {
+  init(index: Int, shards: Int, peer: NodeID, isOwn: Bool) {
     self.index = index
+    self.shards = shards
     self.peer = peer
     self.isOwn = isOwn
     near = NearProxies(loop: LinkHost.firstLoop + index)
@@ -68,27 +72,44 @@ final class NodeLink {
   // MARK: proxies
 
   /// `id`: of a proxy that is open.
-  func with<R>(_ id: SessionID, shards: Int, _ body: (inout Proxy) -> R) -> R {
-    while proxies.count <= id.index {
-      proxies.append(Proxy(owed: [Int](repeating: 0, count: shards)))
-    }
+  func with<R>(_ id: SessionID, _ body: (inout Proxy) -> R) -> R {
+    reach(id)
     return body(&proxies[id.index])
   }
 
-  /// `cost`: of what `shard` sends to a proxy that is open.
-  @inline(__always) func owe(_ cost: Int, _ id: SessionID, to shard: Int, shards: Int) {
-    guard id.index < proxies.count else {
-      return with(id, shards: shards) { $0.owed[shard] &+= cost }
+  @inline(__always) private func reach(_ id: SessionID) {
+    while proxies.count <= id.index {
+      proxies.append(Proxy())
+      for _ in 0..<shards { owed.append(0) }
     }
-    proxies[id.index].owed[shard] &+= cost
+  }
+
+  /// `cost`: of what `shard` sends to a proxy that is open.
+  @inline(__always) func owe(_ cost: Int, _ id: SessionID, to shard: Int) {
+    reach(id)
+    owed[id.index * shards + shard] &+= cost
+  }
+
+  /// The session has put so many bytes on its socket. `pay`: what of it each shard gets back.
+  func settle(_ bytes: Int, _ id: SessionID, _ pay: (_ shard: Int, _ bytes: Int) -> Void) {
+    reach(id)
+    var left = bytes
+    for shard in 0..<shards where left > 0 {
+      let at = id.index * shards + shard
+      let paid = min(left, owed[at])
+      if paid <= 0 { continue }
+      owed[at] -= paid
+      left -= paid
+      pay(shard, paid)
+    }
   }
 
   /// The proxy is closed. Returns the shards that know of it.
-  func forget(_ id: SessionID, shards: Int) -> UInt64 {
-    with(id, shards: shards) { proxy in
-      defer { proxy = Proxy(owed: [Int](repeating: 0, count: shards)) }
-      return proxy.known
-    }
+  func forget(_ id: SessionID) -> UInt64 {
+    reach(id)
+    for shard in 0..<shards { owed[id.index * shards + shard] = 0 }
+    defer { proxies[id.index] = Proxy() }
+    return proxies[id.index].known
   }
 }
 

@@ -179,7 +179,9 @@ final class ShardFar: @unchecked Sendable {
     isRunning = true
     var at = 0
     while at < effects.count {
-      let effect = effects[at]
+      // Taken out, not copied: a copy counts references.
+      var effect = FarEffect.creditDue
+      swap(&effect, &effects[at])
       at += 1
       perform(effect)
     }
@@ -192,7 +194,7 @@ final class ShardFar: @unchecked Sendable {
     case .mail(let node, let mail):
       outbox.append(FarMail(node: node, generation: generation(of: node), mail: mail))
     case .deliver(let ids, let channel, let delivery, let node):
-      for id in ids { deliver(id, channel, delivery, node) }
+      shard.deliver(ids, channel, delivery, from: node)
     case .answer(let id, let channel, let token, let mls, let outcome):
       shard.sessions.find(id)?.answer(channel, token: token, mls: mls, outcome)
     case .written(let id, let count):
@@ -229,16 +231,6 @@ final class ShardFar: @unchecked Sendable {
       sessions.payCredit(into: &effects)
       run()
     }
-  }
-
-  @inline(__always) private func deliver(
-    _ id: SessionID, _ channel: ChannelRef, _ delivery: Delivery, _ node: NodeID
-  ) {
-    guard let session = shard.sessions.find(id) else { return }
-    session.oweFar(delivery.frame.count, to: node)
-    session.deliver(channel, delivery)
-    shard.counts.delivered &+= 1
-    shard.counts.deliveredBytes &+= delivery.frame.count
   }
 
   // MARK: channels without an owner

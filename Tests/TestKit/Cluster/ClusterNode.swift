@@ -223,6 +223,18 @@ final class ClusterNode {
       } else if let (node, origin, number) = place(id, ref) {
         enqueue(node, .deliver([origin.session], channel: number, delivery))
       }
+    case .deliverFar(let proxies, let ref, let delivery):
+      model.delivered(ref, delivery)
+      // One table has the proxies of all nodes here.
+      var crossing: [Int: (number: UInt32, sessions: [SessionID])] = [:]
+      for proxy in proxies {
+        world.note(1, proxy.value &+ delivery.sequence << 8)
+        guard let (node, origin, number) = place(proxy, ref) else { continue }
+        crossing[node, default: (number, [])].sessions.append(origin.session)
+      }
+      for (node, part) in crossing.sorted(by: { $0.key < $1.key }) {
+        enqueue(node, .deliver(part.sessions, channel: part.number, delivery))
+      }
     case .answer(let id, let ref, let token, let mls, let outcome):
       if case .accepted(let sequence, _) = outcome,
         sequence > UInt64(model[ref.id]?.entries.count ?? 0)
@@ -286,7 +298,8 @@ final class ClusterNode {
   private func place(
     _ proxy: SessionID, _ ref: ChannelRef
   ) -> (Int, NearProxies.Origin, UInt32)? {
-    guard let origin = near.origin(proxy), let number = near.number(of: ref.id, for: origin.node)
+    guard let origin = near.origin(proxy),
+      let number = near.number(of: ref.id, for: origin.node, loop: origin.session.loop)
     else { return nil }
     return (ClusterNode.index(origin.node), origin, number)
   }
