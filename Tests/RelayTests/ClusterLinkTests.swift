@@ -62,7 +62,7 @@ struct ClusterLinkTests {
     #expect(cluster.waitUntilUp())
     let readers = try (0..<8).map { _ in try TestReader(cluster.nodes[0], "acme/t/many") }
     let publisher = try TestPublisher(cluster.nodes[1], "acme/t/many")
-    #expect(cluster.subscribers("acme/t/many", are: 8))
+    #expect(cluster.subscriptions(are: 8))
     for start in stride(from: 0, to: 400, by: 100) {
       #expect(try publisher.publish(texts(start..<(start + 100))).last == UInt64(start + 100))
     }
@@ -131,7 +131,7 @@ struct ClusterLinkTests {
     let (alice, bob) = (try TestAgent(cluster.nodes[0]), try TestAgent(cluster.nodes[1]))
     let carol = try TestAgent(cluster.nodes[2])
     for agent in [alice, bob, carol] { try agent.subscribe("acme/t/pair") }
-    #expect(cluster.subscribers("acme/t/pair", are: 3))
+    #expect(cluster.subscriptions(are: 3))
     for i in 0..<20 { try alice.publish("acme/t/pair", "a\(i)") }
     for agent in [bob, carol] {
       for i in 0..<20 { #expect(try agent.next() == "a\(i)") }
@@ -144,8 +144,8 @@ struct ClusterLinkTests {
 }
 
 extension LinkedNodes {
-  /// The owner's engines have so many subscriptions, before the deadline.
-  func subscribers(_ channel: String, are count: Int) -> Bool {
+  /// The engines of all nodes have so many subscriptions, before the deadline.
+  func subscriptions(are count: Int) -> Bool {
     eventually {
       let found = nodes.reduce(0) { sum, node in
         node.isStopped
