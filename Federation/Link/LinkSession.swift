@@ -319,10 +319,13 @@ public struct LinkSession<Item: Sendable>: Sendable {
 
   /// Messages with numbers in a row.
   @inlinable public mutating func receive(
-    first: UInt64, _ items: [Item], at now: Instant, into effects: inout [LinkEffect<Item>]
+    first: UInt64, _ items: consuming [Item], at now: Instant,
+    into effects: inout [LinkEffect<Item>]
   ) {
     var sequence = first
-    for item in items {
+    // Taken out, not copied: a copy counts references.
+    items.reverse()
+    while let item = items.popLast() {
       receive(sequence: sequence, item, at: now, into: &effects)
       guard isUp else { return }
       sequence &+= 1

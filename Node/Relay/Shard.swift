@@ -377,8 +377,8 @@ final class Shard: @unchecked Sendable {
     guard !slowTenants.isEmpty, slowTenants.contains(session.principal.tenant) else { return }
     session.pause(by: Session.quotaPause)
     let id = session.id
-    loop.schedule(after: .milliseconds(NodeLimits.overQuotaPauseMilliseconds)) { [weak self] in
-      self?.sessions.find(id)?.resume(by: Session.quotaPause)
+    loop.schedule(after: .milliseconds(NodeLimits.overQuotaPauseMilliseconds)) { [self] in
+      sessions.find(id)?.resume(by: Session.quotaPause)
     }
   }
 

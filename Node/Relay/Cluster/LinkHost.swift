@@ -323,10 +323,13 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     tellShards(input(link.generation))
   }
 
+  // Timers hold what they are for: a weak reference, once made, slows down every count of the references to it, and a
+  // loop that ends lets go of its timers.
+
   private func wake(_ link: NodeLink, _ at: Instant) {
     let delay = at > now ? at - now : Interval(nanoseconds: 0)
-    loop.schedule(after: delay) { [weak self] in
-      guard let self, !isOver else { return }
+    loop.schedule(after: delay) { [self] in
+      guard !isOver else { return }
       var made: [LinkEffect<LinkMail>] = []
       link.session?.receiveTick(at: now, into: &made)
       run(link, &made)
@@ -347,8 +350,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     let stream = LinkStream(self, link)
     link.stream = stream
     stream.calls(client.call(Self.path, limits: Self.limits, stream))
-    loop.schedule(after: settings.greeting) { [weak self, weak stream] in
-      guard let self, let stream, link.stream === stream, !stream.isOpen else { return }
+    loop.schedule(after: settings.greeting) { [self] in
+      guard link.stream === stream, !stream.isOpen else { return }
       drop(stream, "no answer to the call")
     }
   }
@@ -435,7 +438,7 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
     }
     var made: [LinkEffect<LinkMail>] = []
     swap(&made, &spare)
-    switch frame {
+    switch consume frame {
     case .hello(let hello): link.session?.receive(hello, at: now, into: &made)
     case .mail(let sequence, let mail):
       link.session?.receive(sequence: sequence, mail, at: now, into: &made)
@@ -494,9 +497,9 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   private func dueSoon(_ link: NodeLink) {
     if link.isDueSoon { return }
     link.isDueSoon = true
-    loop.schedule(after: .milliseconds(Limits.linkDueMilliseconds)) { [weak link] in
-      link?.isDueSoon = false
-      link?.isDue = true
+    loop.schedule(after: .milliseconds(Limits.linkDueMilliseconds)) {
+      link.isDueSoon = false
+      link.isDue = true
     }
   }
 
@@ -529,8 +532,8 @@ final class LinkHost: ClusterPeers, @unchecked Sendable {
   private func watch() {
     if isTicking { return }
     isTicking = true
-    loop.schedule(after: .milliseconds(Limits.linkSilenceMilliseconds / 8)) { [weak self] in
-      guard let self, !isOver else { return }
+    loop.schedule(after: .milliseconds(Limits.linkSilenceMilliseconds / 8)) { [self] in
+      guard !isOver else { return }
       isTicking = false
       let silence = Interval.milliseconds(Limits.linkSilenceMilliseconds)
       for link in links {

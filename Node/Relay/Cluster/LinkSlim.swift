@@ -216,8 +216,7 @@ final class LinkSlim: @unchecked Sendable {
     guard !isTimed, let next = syncs.values.map(\.until).min() else { return }
     isTimed = true
     let now = loop.now.monotonic
-    loop.schedule(after: next > now ? next - now : Interval(nanoseconds: 0)) { [weak self] in
-      guard let self else { return }
+    loop.schedule(after: next > now ? next - now : Interval(nanoseconds: 0)) { [self] in
       isTimed = false
       let now = loop.now.monotonic
       for (token, sync) in syncs where sync.until <= now {

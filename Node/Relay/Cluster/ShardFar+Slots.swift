@@ -38,8 +38,8 @@ extension ShardFar {
 
   func hold(_ slot: UInt16, serial: UInt64) {
     held[slot] = HeldSlot(serial: serial, after: held[slot])
-    shard.loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
-      guard let self, let late = held[slot]?.expire(serial) else { return }
+    shard.loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [self] in
+      guard let late = held[slot]?.expire(serial) else { return }
       for one in late { refuse(one) }
       resume(late)
     }
@@ -162,8 +162,8 @@ extension LinkHost {
       mostBytes: Limits.moveHeldBytes * 4)
     inbox[shard].append(.run(heard))
     hasInput = true
-    loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [weak self] in
-      guard let self, let late = heldMail[slot]?.expire(serial) else { return }
+    loop.schedule(after: .seconds(Int64(Limits.publishHoldSeconds))) { [self] in
+      guard let late = heldMail[slot]?.expire(serial) else { return }
       for one in late where one.generation == one.link.generation { sendBack(one.mail, one.link) }
     }
   }

@@ -225,8 +225,7 @@ final class ShardFar: @unchecked Sendable {
   private func payLater() {
     if isPaying { return }
     isPaying = true
-    shard.loop.schedule(after: .milliseconds(Limits.farCreditMilliseconds)) { [weak self] in
-      guard let self else { return }
+    shard.loop.schedule(after: .milliseconds(Limits.farCreditMilliseconds)) { [self] in
       isPaying = false
       sessions.payCredit(into: &effects)
       run()
@@ -248,9 +247,9 @@ final class ShardFar: @unchecked Sendable {
   private func tickLater() {
     if isTicking || waiting.isEmpty { return }
     isTicking = true
-    shard.loop.schedule(after: .milliseconds(NodeLimits.farRetryMilliseconds)) { [weak self] in
-      self?.isTicking = false
-      self?.tick()
+    shard.loop.schedule(after: .milliseconds(NodeLimits.farRetryMilliseconds)) { [self] in
+      isTicking = false
+      tick()
     }
   }
 
