@@ -190,23 +190,23 @@ extension NodeEngine {
   /// costs nothing from then on.
   mutating func deliverLive(_ c: Channel, from: Int, at now: Now) {
     let end = c.tail.count
-    var crossing = Crossing(c, from: from)
-    defer {
-      for at in from..<end {
-        for far in crossing.links {
-          effects.append(.deliverFar(far.sessions, c.ref, c.tail[at].delivery))
-        }
-      }
-    }
+    // Made for the first session behind a link: most channels have none.
+    var crossing: Crossing?
     var i = 0
     while i < c.live.count {
       let s = c.live[i]
       let session = s.session
-      if session.id.isBehindLink, crossing.takes(s, within: settings.creditBytes) {
-        counters.deliveries &+= UInt64(end - from)
-        counters.deliveredBytes &+= UInt64(crossing.bytes)
-        i += 1
-        continue
+      if session.id.isBehindLink {
+        var all = crossing ?? Crossing(c, from: from)
+        crossing = nil
+        let takes = all.takes(s, within: settings.creditBytes)
+        crossing = all
+        if takes {
+          counters.deliveries &+= UInt64(end - from)
+          counters.deliveredBytes &+= UInt64(all.bytes)
+          i += 1
+          continue
+        }
       }
       var at = from
       // The first in the tail that it wants: all of them, but for a start beyond the head.
@@ -236,6 +236,12 @@ extension NodeEngine {
         waitForCredit(s, at: now)
       } else {
         i += 1
+      }
+    }
+    guard let crossing else { return }
+    for at in from..<end {
+      for far in crossing.links {
+        effects.append(.deliverFar(far.sessions, c.ref, c.tail[at].delivery))
       }
     }
   }

@@ -132,10 +132,7 @@ class Session {
   }
 
   final func oweFar(_ cost: Int, to node: NodeID) {
-    if let first = farOwed.first, first.node == node {
-      // Mostly the only one.
-      farOwed[0].bytes = max(0, first.bytes + cost)
-    } else if let at = farOwed.firstIndex(where: { $0.node == node }) {
+    if let at = farOwed.firstIndex(where: { $0.node == node }) {
       farOwed[at].bytes = max(0, farOwed[at].bytes + cost)
     } else if cost > 0 {
       farOwed.append((node, cost))

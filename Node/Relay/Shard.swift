@@ -283,7 +283,7 @@ final class Shard: @unchecked Sendable {
         deliver(session, channel, delivery, from: index)
       } else if session == SlimHub.session {
         slim.receive(delivery, of: channel)
-      } else if session.loop >= LinkHost.firstLoop {
+      } else if session.isBehindLink {
         gather([session], channel, delivery)
       } else {
         post(.deliver(session, channel, delivery), to: session.loop)

@@ -267,7 +267,7 @@ extension Shard {
       }
     }
     post(
-      .disown(slot, over, moved.filter { $0.session.loop >= LinkHost.firstLoop }),
+      .disown(slot, over, moved.filter { $0.session.isBehindLink }),
       to: LinkHost.firstLoop)
   }
 }
